@@ -1,0 +1,84 @@
+"""Ternary (1.58-bit, BitNet-family) language models: train, convert, run and measure them.
+
+    from tercet import LLM, SamplingParams
+
+    llm = LLM()
+    print(llm.generate("Once upon a time", SamplingParams(max_tokens=100)).text)
+
+Names are loaded when they are first used, so that `import tercet` costs a few milliseconds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tercet.errors import (
+        ChecksumError,
+        ContextLengthError,
+        FormatError,
+        IsaError,
+        MissingExtraError,
+        ModelNotFoundError,
+        ParameterError,
+        StorageError,
+        TercetError,
+        TrainingError,
+        UnsupportedFormatError,
+        UnsupportedModelError,
+    )
+    from tercet.llm import LLM, GenerationResult
+    from tercet.models.config import ModelConfig
+    from tercet.sampling.params import SamplingParams
+    from tercet.tokenization.tokenizer import Tokenizer
+
+    __version__: str
+
+__all__ = [
+    "LLM",
+    "ChecksumError",
+    "ContextLengthError",
+    "FormatError",
+    "GenerationResult",
+    "IsaError",
+    "MissingExtraError",
+    "ModelConfig",
+    "ModelNotFoundError",
+    "ParameterError",
+    "SamplingParams",
+    "StorageError",
+    "TercetError",
+    "Tokenizer",
+    "TrainingError",
+    "UnsupportedFormatError",
+    "UnsupportedModelError",
+    "__version__",
+]
+
+_MODULES = {
+    "LLM": "tercet.llm",
+    "GenerationResult": "tercet.llm",
+    "ModelConfig": "tercet.models.config",
+    "SamplingParams": "tercet.sampling.params",
+    "Tokenizer": "tercet.tokenization.tokenizer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'tercet' has no attribute {name!r}")
+    value: object
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value = version("tercet")
+    else:
+        from importlib import import_module
+
+        value = getattr(import_module(_MODULES.get(name, "tercet.errors")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

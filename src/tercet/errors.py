@@ -1,0 +1,87 @@
+"""Every error that a user of Tercet can cause, and the one tree they live in.
+
+    TercetError                    anything the caller can put right; the command line exits with code 2
+    ├── ParameterError             an argument has a value that it cannot have (also a ValueError)
+    ├── ContextLengthError         prompt and answer do not fit the model's context (also a ValueError)
+    ├── ModelNotFoundError         no model has this name, or nothing is at this path
+    ├── FormatError                bytes are not what they claim to be: truncated, malformed, of another kind
+    │   ├── ChecksumError          the bytes have changed since they were written
+    │   └── UnsupportedFormatError a format, version or tensor type that this release does not read
+    ├── UnsupportedModelError      the file is sound, but it holds an architecture that we do not run
+    ├── IsaError                   an instruction set was demanded that this processor (or build) lacks
+    ├── MissingExtraError          an optional dependency is not installed (also an ImportError)
+    ├── StorageError               the disk is full, read-only or not ours to write
+    └── TrainingError              training cannot start or go on: no data, diverged, foreign checkpoint
+
+A message says what was asked, what was found and what to do, in that order. An exception outside this tree
+is a bug in Tercet: it keeps its traceback, and we want to hear about it.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "ChecksumError",
+    "ContextLengthError",
+    "FormatError",
+    "IsaError",
+    "MissingExtraError",
+    "ModelNotFoundError",
+    "ParameterError",
+    "StorageError",
+    "TercetError",
+    "TrainingError",
+    "UnsupportedFormatError",
+    "UnsupportedModelError",
+]
+
+
+class TercetError(Exception):
+    """Something the caller asked for cannot be done, and the message says what to do instead."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class ParameterError(TercetError, ValueError):
+    """An argument has a type or a value that it cannot have."""
+
+
+class ContextLengthError(TercetError, ValueError):
+    """The tokens of a request do not fit into the model's context."""
+
+
+class ModelNotFoundError(TercetError):
+    """No model is known by this name, and no file or folder is at this path."""
+
+
+class FormatError(TercetError):
+    """Bytes are not what they claim to be: truncated, malformed, or of another kind altogether."""
+
+
+class ChecksumError(FormatError):
+    """Bytes have changed since they were written."""
+
+
+class UnsupportedFormatError(FormatError):
+    """A file is of a format, version or tensor type that this release does not read."""
+
+
+class UnsupportedModelError(TercetError):
+    """A sound file holds an architecture, or an option of one, that this release does not run."""
+
+
+class IsaError(TercetError):
+    """An instruction set was demanded that this processor or this build does not have."""
+
+
+class MissingExtraError(TercetError, ImportError):
+    """A feature needs an optional dependency that is not installed."""
+
+
+class StorageError(TercetError):
+    """A file cannot be written: the disk is full, read-only, or not ours to write."""
+
+
+class TrainingError(TercetError):
+    """Training cannot start or cannot go on."""

@@ -1,0 +1,102 @@
+"""What every tensor of a model is called, which shape it has, and what Hugging Face calls it.
+
+    embedding                                [vocab_size, hidden_size]   float
+    layers.{i}.attention_norm                [hidden_size]               float
+    layers.{i}.attention.{q,k,v,o}           [rows, depth]               ternary; y = x @ W.T
+    layers.{i}.attention.sub_norm            [num_heads * head_dim]      float, where the model has it
+    layers.{i}.ffn_norm                      [hidden_size]               float
+    layers.{i}.ffn.{gate,up,down}            [rows, depth]               ternary
+    layers.{i}.ffn.sub_norm                  [ffn_size]                  float, where the model has it
+    final_norm                               [hidden_size]               float
+    output_head                              [vocab_size, hidden_size]   float, absent when tied
+
+These names are ours; readers of foreign formats translate into them.
+"""
+
+from __future__ import annotations
+
+import re
+
+from tercet.models.config import ModelConfig
+
+__all__ = ["from_huggingface", "is_ternary", "layer_name", "tensor_shapes", "to_huggingface"]
+
+_TERNARY = re.compile(r"layers\.\d+\.(attention\.[qkvo]|ffn\.(gate|up|down))")
+
+# Canonical <-> BitNetForCausalLM of transformers, the part behind "layers.{i}." and "model.layers.{i}.".
+_LAYER_NAMES = {
+    "attention_norm": "input_layernorm.weight",
+    "attention.q": "self_attn.q_proj.weight",
+    "attention.k": "self_attn.k_proj.weight",
+    "attention.v": "self_attn.v_proj.weight",
+    "attention.o": "self_attn.o_proj.weight",
+    "attention.sub_norm": "self_attn.attn_sub_norm.weight",
+    "ffn_norm": "post_attention_layernorm.weight",
+    "ffn.gate": "mlp.gate_proj.weight",
+    "ffn.up": "mlp.up_proj.weight",
+    "ffn.down": "mlp.down_proj.weight",
+    "ffn.sub_norm": "mlp.ffn_sub_norm.weight",
+}
+_MODEL_NAMES = {
+    "embedding": "model.embed_tokens.weight",
+    "final_norm": "model.norm.weight",
+    "output_head": "lm_head.weight",
+}
+_LAYER_NAMES_BACK = {theirs: ours for ours, theirs in _LAYER_NAMES.items()}
+_MODEL_NAMES_BACK = {theirs: ours for ours, theirs in _MODEL_NAMES.items()}
+
+
+def layer_name(layer: int, part: str) -> str:
+    """Return the canonical name of one part of one layer: `layer_name(3, "ffn.up")` is `layers.3.ffn.up`."""
+    return f"layers.{layer}.{part}"
+
+
+def is_ternary(name: str) -> bool:
+    """Say whether the tensor of this canonical name is a ternary matrix."""
+    return _TERNARY.fullmatch(name) is not None
+
+
+def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Return the canonical name and shape of every tensor that a model of `config` has, in order of use."""
+    hidden, ffn = config.hidden_size, config.ffn_size
+    query, kv = config.query_size, config.kv_size
+    layer: dict[str, tuple[int, ...]] = {
+        "attention_norm": (hidden,),
+        "attention.q": (query, hidden),
+        "attention.k": (kv, hidden),
+        "attention.v": (kv, hidden),
+        "attention.sub_norm": (query,),
+        "attention.o": (hidden, query),
+        "ffn_norm": (hidden,),
+        "ffn.gate": (ffn, hidden),
+        "ffn.up": (ffn, hidden),
+        "ffn.sub_norm": (ffn,),
+        "ffn.down": (hidden, ffn),
+    }
+    if not config.attention_sub_norm:
+        del layer["attention.sub_norm"]
+    if not config.ffn_sub_norm:
+        del layer["ffn.sub_norm"]
+    shapes: dict[str, tuple[int, ...]] = {"embedding": (config.vocab_size, hidden)}
+    for index in range(config.num_layers):
+        shapes |= {layer_name(index, part): size for part, size in layer.items()}
+    shapes["final_norm"] = (hidden,)
+    if not config.tied_embeddings:
+        shapes["output_head"] = (config.vocab_size, hidden)
+    return shapes
+
+
+def to_huggingface(name: str) -> str | None:
+    """Translate a canonical name into that of `BitNetForCausalLM`, or return None if it is not canonical."""
+    if match := re.fullmatch(r"layers\.(\d+)\.(.+)", name):
+        part = _LAYER_NAMES.get(match[2])
+        return part and f"model.layers.{match[1]}.{part}"
+    return _MODEL_NAMES.get(name)
+
+
+def from_huggingface(name: str) -> str | None:
+    """Translate a name of `BitNetForCausalLM` into the canonical one, or return None if it is not known."""
+    if match := re.fullmatch(r"model\.layers\.(\d+)\.(.+)", name):
+        part = _LAYER_NAMES_BACK.get(match[2])
+        return part and f"layers.{match[1]}.{part}"
+    return _MODEL_NAMES_BACK.get(name)
