@@ -23,7 +23,7 @@ __all__ = ["PACKINGS", "Packing", "packing"]
 
 
 class Packing(Protocol):
-    """What each module of this package offers; blocks of rows may be packed one after the other and joined."""
+    """What each module of this package offers; blocks of rows may be packed one by one and joined."""
 
     ROW_MULTIPLE: int
     DEPTH_MULTIPLE: int

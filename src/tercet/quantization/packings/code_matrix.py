@@ -62,7 +62,7 @@ def checked_bytes(packed: NDArray[np.uint8], rows: int, depth: int, expected: in
 
 
 def slices(packed: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-    """Cut the bytes into pieces that stay in the cache, so that looking through a mapped file takes no memory."""
+    """Cut the bytes into pieces that fit the cache, so that a look through a mapped file takes no memory."""
     flat = packed.reshape(-1)
     for start in range(0, flat.size, 2**18):
         yield flat[start : start + 2**18]
