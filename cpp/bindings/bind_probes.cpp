@@ -1,0 +1,129 @@
+// Measurements of this machine with the kernels' own instructions, on the threads that a model would use.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/map.h>
+
+#include <chrono>
+#include <map>
+#include <random>
+
+#include "bindings.hpp"
+#include "packed_matrix.hpp"
+#include "tercet/aligned_buffer.hpp"
+#include "tercet/thread_pool.hpp"
+
+namespace tercet::bindings {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+template <class Step>
+double shortest_of(int repeats, Step&& step) {
+    double shortest = 0;
+    for (int repeat = 0; repeat < repeats; ++repeat) {
+        const Clock::time_point start = Clock::now();
+        step();
+        const double seconds = seconds_since(start);
+        if (repeat == 0 || seconds < shortest) shortest = seconds;
+    }
+    return shortest;
+}
+
+void check_repeats(const std::string& operation, int repeats) {
+    if (repeats < 1) reject(operation, "repeats", "at least 1", std::to_string(repeats));
+}
+
+// Bytes a second of each reader, the best of `repeats` passes over a buffer that all threads share.
+std::map<std::string, double> read_bandwidth(std::size_t buffer_bytes, int threads, int repeats, const IsaName& isa) {
+    constexpr std::size_t piece = 1 << 16;  // each thread's part is a multiple of this
+    check_threads("read_bandwidth", threads);
+    check_repeats("read_bandwidth", repeats);
+    if (buffer_bytes < piece * static_cast<std::size_t>(threads))
+        reject("read_bandwidth", "buffer_bytes", "at least 65536 for each thread", std::to_string(buffer_bytes));
+    const ProbeKernels& probes = table_of(isa).probes;
+    const std::map<std::string, decltype(ProbeKernels::read_plain)> readers = {
+        {"plain", probes.read_plain}, {"prefetched", probes.read_prefetched}, {"streams", probes.read_streams}};
+
+    const nb::gil_scoped_release release;
+    const std::size_t pieces = buffer_bytes / piece;
+    AlignedBuffer<std::uint8_t> buffer(pieces * piece);  // zero-filled, so every page is real memory
+    ThreadPool pool(threads);
+    std::map<std::string, double> rates;
+    for (const auto& [name, reader] : readers) {
+        const double seconds = shortest_of(repeats, [&, read = reader] {
+            pool.run([&](int index, int count) {
+                const Share share = share_of(pieces, index, count);
+                const std::uint64_t parity = read(buffer.data() + share.begin * piece, (share.end - share.begin) * piece);
+                asm volatile("" : : "r"(parity));
+            });
+        });
+        rates[name] = static_cast<double>(pieces * piece) / seconds;
+    }
+    return rates;
+}
+
+// Multiply-adds a second of int8 dot products in registers, all threads together.
+double int8_peak(int threads, double seconds, const IsaName& isa) {
+    check_threads("int8_peak", threads);
+    if (!(seconds > 0 && seconds <= 60)) reject("int8_peak", "seconds", "more than 0, at most 60", std::to_string(seconds));
+    const auto dot_products = table_of(isa).probes.int8_dot_products;
+
+    const nb::gil_scoped_release release;
+    constexpr std::size_t burst = 100'000;
+    ThreadPool pool(threads);
+    double best = 0;
+    for (const Clock::time_point begin = Clock::now(); best == 0 || seconds_since(begin) < seconds;) {
+        std::uint64_t per_thread = 0;
+        const Clock::time_point start = Clock::now();
+        pool.run([&](int index, int) {
+            const std::uint64_t done = dot_products(burst);
+            if (index == 0) per_thread = done;
+        });
+        best = std::max(best, static_cast<double>(per_thread) * threads / seconds_since(start));
+    }
+    return best;
+}
+
+// Seconds of the fastest of `repeats` products of a random matrix with random activations.
+double time_ternary_matmul(const std::string& packing, std::size_t rows, std::size_t depth, std::size_t tokens,
+                           int threads, int repeats, const IsaName& isa) {
+    const PackedMatrix matrix = packed_matrix("time_ternary_matmul", packing, rows, depth);
+    check_threads("time_ternary_matmul", threads);
+    check_repeats("time_ternary_matmul", repeats);
+    if (tokens < 1) reject("time_ternary_matmul", "tokens", "at least 1", std::to_string(tokens));
+    const TernaryKernels& kernels = table_of(isa).ternary;
+
+    const nb::gil_scoped_release release;
+    std::minstd_rand random(1);
+    AlignedBuffer<std::uint8_t> packed(matrix.num_bytes());
+    for (std::size_t i = 0; i < packed.size(); ++i) packed[i] = static_cast<std::uint8_t>(random());
+    const std::size_t stride = round_up(depth, activation_alignment), out_stride = matrix.padded_rows();
+    AlignedBuffer<std::int8_t> activations(tokens * stride);
+    AlignedBuffer<std::int32_t> sums(tokens), out(tokens * out_stride);
+    for (std::size_t token = 0; token < tokens; ++token) {
+        for (std::size_t column = 0; column < depth; ++column) {
+            const auto value = static_cast<std::int8_t>(random());
+            activations[token * stride + column] = value;
+            sums[token] += value;
+        }
+    }
+    const TernaryMatmul whole{packed.data(), depth, 0, matrix.row_tiles(), activations.data(), stride,
+                              sums.data(), tokens, out.data(), out_stride};
+    ThreadPool pool(threads);
+    return shortest_of(repeats, [&] {
+        pool.run([&](int index, int count) { matrix.multiply_share(kernels, whole, share_of(matrix.row_tiles(), index, count)); });
+    });
+}
+
+}  // namespace
+
+void bind_probes(nb::module_& module) {
+    module.def("read_bandwidth", &read_bandwidth, nb::arg("buffer_bytes"), nb::arg("threads"), nb::arg("repeats"),
+               nb::arg("isa") = nb::none());
+    module.def("int8_peak", &int8_peak, nb::arg("threads"), nb::arg("seconds"), nb::arg("isa") = nb::none());
+    module.def("time_ternary_matmul", &time_ternary_matmul, nb::arg("packing"), nb::arg("rows"), nb::arg("depth"),
+               nb::arg("tokens"), nb::arg("threads"), nb::arg("repeats"), nb::arg("isa") = nb::none());
+}
+
+}  // namespace tercet::bindings

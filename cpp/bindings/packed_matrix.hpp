@@ -1,0 +1,61 @@
+// A packing by its name: sizes of a packed matrix, and the entries of the kernel table that work on it.
+#pragma once
+
+#include "bindings.hpp"
+#include "tercet/thread_pool.hpp"
+
+namespace tercet::bindings {
+
+// Packed weights hold bytes that their packing cannot produce. Python sees tercet.errors.FormatError.
+class CorruptPacking : public std::runtime_error {
+  public:
+    using std::runtime_error::runtime_error;
+};
+
+constexpr std::size_t round_up(std::size_t size, std::size_t multiple) { return (size + multiple - 1) / multiple * multiple; }
+
+struct PackedMatrix {
+    std::size_t rows, depth;
+    std::size_t tile_rows, tile_columns;
+    decltype(TernaryKernels::matmul_two_bit) TernaryKernels::* matmul;
+    decltype(TernaryKernels::pack_two_bit) TernaryKernels::* pack;
+    decltype(TernaryKernels::unpack_two_bit) TernaryKernels::* unpack;
+
+    std::size_t padded_rows() const { return round_up(rows, tile_rows); }
+    std::size_t row_tiles() const { return padded_rows() / tile_rows; }
+    std::size_t num_bytes() const { return row_tiles() * (round_up(depth, tile_columns) / tile_columns) * tile_bytes; }
+
+    // Computes the row tiles of one thread's share; `whole` describes the full product.
+    void multiply_share(const TernaryKernels& kernels, const TernaryMatmul& whole, Share tiles) const {
+        TernaryMatmul part = whole;
+        part.row_tile_begin = tiles.begin;
+        part.row_tile_end = tiles.end;
+        part.out += tiles.begin * tile_rows;
+        (kernels.*matmul)(part);
+    }
+};
+
+inline PackedMatrix packed_matrix(const std::string& operation, const std::string& packing, std::size_t rows,
+                                  std::size_t depth) {
+    if (rows < 1 || rows > (std::size_t{1} << 31)) reject(operation, "rows", "1 to 2^31", std::to_string(rows));
+    if (depth < 1 || depth > max_depth)
+        reject(operation, "depth", "1 to " + std::to_string(max_depth), std::to_string(depth));
+    if (packing == "two_bit")
+        return {rows, depth, two_bit_tile_rows, two_bit_tile_columns,
+                &TernaryKernels::matmul_two_bit, &TernaryKernels::pack_two_bit, &TernaryKernels::unpack_two_bit};
+    if (packing == "five_per_byte")
+        return {rows, depth, five_per_byte_tile_rows, five_per_byte_tile_columns,
+                &TernaryKernels::matmul_five_per_byte, &TernaryKernels::pack_five_per_byte,
+                &TernaryKernels::unpack_five_per_byte};
+    reject(operation, "packing", "'two_bit' or 'five_per_byte'", "'" + packing + "'");
+}
+
+inline void check_packed_size(const std::string& operation, const PackedMatrix& matrix, std::size_t num_bytes) {
+    if (num_bytes != matrix.num_bytes())
+        reject(operation, "packed",
+               std::to_string(matrix.num_bytes()) + " bytes for " + std::to_string(matrix.rows) + " rows of depth " +
+                   std::to_string(matrix.depth),
+               std::to_string(num_bytes) + " bytes");
+}
+
+}  // namespace tercet::bindings

@@ -1,0 +1,14 @@
+// What the avx2 folder replaces in the reference table.
+#include "tercet/kernel_table.hpp"
+
+namespace tercet::avx2 {
+
+void install_two_bit(TernaryKernels& kernels) noexcept;
+void install_probes(ProbeKernels& kernels) noexcept;
+
+void install(KernelTable& table) noexcept {
+    install_two_bit(table.ternary);
+    install_probes(table.probes);
+}
+
+}  // namespace tercet::avx2

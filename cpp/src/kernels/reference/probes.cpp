@@ -1,0 +1,30 @@
+// Probes of the reference: the shared memory readers, and multiply-adds as the compiler vectorizes them.
+#include "../generic/memory_readers.hpp"
+#include "tercet/probe_kernels.hpp"
+
+namespace tercet::reference {
+namespace {
+
+// 16-bit products added into 32 bits: the baseline has no 8-bit dot product.
+std::uint64_t int8_dot_products(std::size_t repeats) noexcept {
+    constexpr std::size_t lanes = 64;
+    std::int16_t weights[lanes], activations[lanes];
+    std::int32_t sums[lanes] = {};
+    for (std::size_t i = 0; i < lanes; ++i) {
+        weights[i] = static_cast<std::int16_t>(i % 3) - 1;
+        activations[i] = static_cast<std::int16_t>(i);
+    }
+    for (std::size_t repeat = 0; repeat < repeats; ++repeat) {
+        for (std::size_t i = 0; i < lanes; ++i) sums[i] += weights[i] * activations[i];
+        asm volatile("" : "+m"(sums), "+m"(activations));  // every repeat is computed
+    }
+    return repeats * lanes;
+}
+
+}  // namespace
+
+void install_probes(ProbeKernels& kernels) noexcept {
+    kernels = {read_plain, read_prefetched, read_streams, int8_dot_products};
+}
+
+}  // namespace tercet::reference

@@ -1,0 +1,16 @@
+// The reference table: the definition of every operation, from which all other tables start.
+#include "tercet/kernel_table.hpp"
+
+namespace tercet::reference {
+
+void install_two_bit(TernaryKernels& kernels) noexcept;
+void install_five_per_byte(TernaryKernels& kernels) noexcept;
+void install_probes(ProbeKernels& kernels) noexcept;
+
+void install(KernelTable& table) noexcept {
+    install_two_bit(table.ternary);
+    install_five_per_byte(table.ternary);
+    install_probes(table.probes);
+}
+
+}  // namespace tercet::reference
