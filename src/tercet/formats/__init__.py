@@ -1,0 +1,11 @@
+"""Bytes on disk <-> named tensors. One package per format; none of them knows what a model is.
+
+    tercet        the native file: mapped, checksummed, machine-independent
+    safetensors   tensors of Hugging Face folders, mapped
+    huggingface   config.json and its neighbours, and whole folders of `BitNetForCausalLM`
+
+Everything here reads bytes that strangers wrote. So every reader checks before it believes: a length against
+the file, a shape against a length, a type against a list. Whatever the bytes are, a reader returns or raises
+`tercet.errors.FormatError` (or `StorageError`, when the operating system cannot read the file); never
+anything else.
+"""

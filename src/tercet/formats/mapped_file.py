@@ -1,0 +1,73 @@
+"""A file mapped into memory, read-only, with every access checked against its length."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from tercet.errors import FormatError, ModelNotFoundError, StorageError
+
+__all__ = ["MappedFile"]
+
+Bytes = npt.NDArray[np.uint8]
+
+
+class MappedFile:
+    """The bytes of a regular file. Views stay valid as long as somebody holds one; nothing is copied.
+
+    Raises:
+        ModelNotFoundError: nothing is at `path`.
+        StorageError: the operating system will not let us read it.
+        FormatError: it is empty, or not a regular file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        try:
+            # O_NONBLOCK: opening a pipe must not wait for its writer.
+            descriptor = os.open(
+                self.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+            )
+            try:
+                status = os.fstat(descriptor)
+                if not stat.S_ISREG(status.st_mode):
+                    raise FormatError(
+                        f"{self.path} is not a regular file, expected a file with a model in it"
+                    )
+                if status.st_size == 0:
+                    raise FormatError(f"{self.path} is empty (0 bytes)")
+                self._map = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+            finally:
+                os.close(descriptor)
+        except FileNotFoundError as error:
+            raise ModelNotFoundError(f"there is no file {self.path}") from error
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise StorageError(
+                f"cannot read {self.path}: {reason.lower()}. Check the path and its permissions."
+            ) from error
+        self.num_bytes = len(self._map)
+        self._bytes: Bytes = np.frombuffer(self._map, dtype=np.uint8)
+
+    def view(self, offset: int, num_bytes: int, what: str) -> Bytes:
+        """Return bytes `offset` to `offset + num_bytes` without copying them.
+
+        Raises:
+            FormatError: they reach past the end of the file; `what` names them in the message.
+        """
+        if offset < 0 or num_bytes < 0 or offset + num_bytes > self.num_bytes:
+            raise FormatError(
+                f"{self.path}: {what} takes bytes {offset} to {offset + num_bytes}, "
+                f"but the file ends at {self.num_bytes}. It is truncated or damaged; get it again."
+            )
+        return self._bytes[offset : offset + num_bytes]
+
+    def read_ahead(self) -> None:
+        """Tell the operating system that all of the file is about to be read."""
+        if hasattr(mmap, "MADV_WILLNEED"):
+            self._map.madvise(mmap.MADV_WILLNEED)
