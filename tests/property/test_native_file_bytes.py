@@ -99,7 +99,7 @@ def test_any_shape_survives(scratch: Path, rows: int, depth: int, name: str, see
     with create_file(scratch, FilePlan({}, [TensorPlan("t", name, rows, depth, "row")])) as writer:
         writer.write_tensor("t", [packings.packing(name).pack(codes)], scales)
     matrix = TercetFile(scratch).tensor("t")
-    tensor = matrix.unpack()  # type: ignore[union-attr]
+    tensor = matrix.unpack()
     assert np.array_equal(tensor.codes, codes)
     assert np.array_equal(tensor.scales.reshape(-1), scales)
     assert scratch.stat().st_size >= PREAMBLE_BYTES

@@ -56,7 +56,7 @@ def test_everything_written_is_read_back(small_file: Path) -> None:
             tensor = matrix.unpack()
             assert np.array_equal(tensor.codes, values)
             assert np.array_equal(tensor.scales.reshape(-1), scales)
-    granularities = [file.tensor(name).unpack().granularity for name in ("two", "five", "grouped")]  # type: ignore[union-attr]
+    granularities = [file.tensor(name).unpack().granularity for name in ("two", "five", "grouped")]
     assert granularities == ["tensor", "row", "group"]
 
 
