@@ -7,7 +7,7 @@
 //              multiply-add (-ffp-contract=off), no reassociation (no -ffast-math).
 //   sums       lane l of 16 adds the elements l, l+16, l+32, ... in that order, starting from zero, a short tail padded
 //              with zeros; then lane l += lane l+8, l+4, l+2, l+1. A dot product rounds each product before adding it.
-//   exp        exponential() in generic/vector_math.hpp: a stated polynomial, never the C library's.
+//   exp        exponential() in generic/exponential.hpp: a stated polynomial, never the C library's.
 //   f16, bf16  widening is exact; narrowing rounds half to even.
 //
 // Kernels are noexcept and trust their arguments: shapes are checked where tensors enter (bindings, decoder).
@@ -76,6 +76,26 @@ struct FloatKernels {
     void (*widen_f16)(const float16* from, std::size_t size, float* to) noexcept;
     void (*widen_bf16)(const bfloat16* from, std::size_t size, float* to) noexcept;
     void (*narrow_f16)(const float* from, std::size_t size, float16* to) noexcept;
+};
+
+// The names of the operations, in the order of the struct (dispatch checks that there are as many).
+inline constexpr const char* float_operation_names[] = {
+    "quantize",
+    "rms_norm",
+    "gated_relu2",
+    "gated_silu",
+    "rescale",
+    "rescale_add",
+    "rotate",
+    "softmax",
+    "dot_rows_f32",
+    "dot_rows_f16",
+    "dot_rows_bf16",
+    "add_weighted_rows_f32",
+    "add_weighted_rows_f16",
+    "widen_f16",
+    "widen_bf16",
+    "narrow_f16",
 };
 
 }  // namespace tercet

@@ -1,0 +1,30 @@
+// The float kernels of whichever instruction set includes this file: one definition, one object per folder.
+#pragma once
+
+#include "row_kernels.hpp"
+#include "token_kernels.hpp"
+
+namespace tercet {
+namespace {
+
+constexpr FloatKernels generic_float_kernels = {
+    .quantize = quantize,
+    .rms_norm = rms_norm,
+    .gated_relu2 = gated_relu2,
+    .gated_silu = gated_silu,
+    .rescale = rescale,
+    .rescale_add = rescale_add,
+    .rotate = rotate,
+    .softmax = softmax,
+    .dot_rows_f32 = dot_rows_f32,
+    .dot_rows_f16 = dot_rows_f16,
+    .dot_rows_bf16 = dot_rows_bf16,
+    .add_weighted_rows_f32 = add_weighted_rows_f32,
+    .add_weighted_rows_f16 = add_weighted_rows_f16,
+    .widen_f16 = widen_f16,
+    .widen_bf16 = widen_bf16,
+    .narrow_f16 = narrow_f16,
+};
+
+}  // namespace
+}  // namespace tercet

@@ -1,0 +1,164 @@
+// f32x16 and i32x16: sixteen lanes, held in as many registers as the instruction set of this translation unit needs.
+//
+//     AVX-512   1 register  of 16 lanes
+//     AVX2      2 registers of  8
+//     SSE, NEON 4 registers of  4
+//
+// The kernels above are written on these two types only, so lane l means the same element everywhere and every ISA adds
+// in the same order. GCC and Clang would also lower one 64-byte vector type, but GCC keeps such a vector in memory when
+// the registers are smaller; an array of native registers is always taken apart.
+//
+// Included by one file of each ISA folder. Everything is in an anonymous namespace: code compiled with wide-vector flags
+// must not leave a symbol that the linker could pick for everyone.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#define TERCET_INLINE [[gnu::always_inline]] inline
+#define TERCET_LAMBDA __attribute__((always_inline))
+
+namespace tercet {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr std::size_t register_bytes = 64;
+#elif defined(__AVX2__)
+constexpr std::size_t register_bytes = 32;
+#else
+constexpr std::size_t register_bytes = 16;
+#endif
+
+constexpr std::size_t lanes = 16;
+constexpr std::size_t register_lanes = register_bytes / 4;
+constexpr std::size_t num_registers = lanes / register_lanes;
+
+using f32_register [[gnu::vector_size(register_bytes)]] = float;
+using i32_register [[gnu::vector_size(register_bytes)]] = std::int32_t;
+using u32_register [[gnu::vector_size(register_bytes)]] = std::uint32_t;
+using u16_half_register [[gnu::vector_size(register_bytes / 2)]] = std::uint16_t;
+using i8_quarter_register [[gnu::vector_size(register_bytes / 4)]] = std::int8_t;
+
+struct f32x16 {
+    f32_register part[num_registers];
+};
+struct i32x16 {
+    i32_register part[num_registers];
+};
+
+// One lane-wise definition per operator; the loop over registers unrolls away.
+#define TERCET_LANEWISE(result, name, parameters, expression) \
+    TERCET_INLINE result name parameters {                    \
+        result out;                                           \
+        for (std::size_t p = 0; p < num_registers; ++p) {     \
+            out.part[p] = expression;                         \
+        }                                                     \
+        return out;                                           \
+    }
+
+TERCET_LANEWISE(f32x16, operator+, (f32x16 a, f32x16 b), a.part[p] + b.part[p])
+TERCET_LANEWISE(f32x16, operator-, (f32x16 a, f32x16 b), a.part[p] - b.part[p])
+TERCET_LANEWISE(f32x16, operator*, (f32x16 a, f32x16 b), a.part[p] * b.part[p])
+TERCET_LANEWISE(f32x16, operator/, (f32x16 a, f32x16 b), a.part[p] / b.part[p])
+TERCET_LANEWISE(i32x16, operator+, (i32x16 a, i32x16 b), a.part[p] + b.part[p])
+TERCET_LANEWISE(i32x16, operator-, (i32x16 a, i32x16 b), a.part[p] - b.part[p])
+TERCET_LANEWISE(i32x16, operator&, (i32x16 a, i32x16 b), a.part[p] & b.part[p])
+TERCET_LANEWISE(i32x16, shift_left, (i32x16 a, int count), a.part[p] << count)
+
+TERCET_LANEWISE(f32x16, splat, (float value), f32_register{} + value)
+TERCET_LANEWISE(i32x16, splat, (std::int32_t value), i32_register{} + value)
+TERCET_LANEWISE(f32x16, bits_as_float, (i32x16 a), reinterpret_cast<f32_register>(a.part[p]))
+TERCET_LANEWISE(i32x16, float_as_bits, (f32x16 a), reinterpret_cast<i32_register>(a.part[p]))
+TERCET_LANEWISE(f32x16, to_float, (i32x16 a), __builtin_convertvector(a.part[p], f32_register))
+
+// a where a is greater (less), else b: a NaN in a is dropped, a NaN in b is kept.
+TERCET_LANEWISE(f32x16, greater, (f32x16 a, f32x16 b), a.part[p] > b.part[p] ? a.part[p] : b.part[p])
+TERCET_LANEWISE(i32x16, greater, (i32x16 a, i32x16 b), a.part[p] > b.part[p] ? a.part[p] : b.part[p])
+TERCET_LANEWISE(i32x16, lesser, (i32x16 a, i32x16 b), a.part[p] < b.part[p] ? a.part[p] : b.part[p])
+// yes where a < b (false for a NaN), else no.
+TERCET_LANEWISE(f32x16, where_less, (f32x16 a, f32x16 b, f32x16 yes, f32x16 no),
+                a.part[p] < b.part[p] ? yes.part[p] : no.part[p])
+
+#undef TERCET_LANEWISE
+
+TERCET_INLINE f32x16 zeros() { return splat(0.0F); }
+
+// Register by register: a 64-byte copy would go through memory.
+template <class Value, class Element>
+TERCET_INLINE Value load_lanes(const Element* from) {
+    Value value;
+    for (std::size_t p = 0; p < num_registers; ++p) {
+        std::memcpy(&value.part[p], from + p * register_lanes, register_bytes);
+    }
+    return value;
+}
+
+TERCET_INLINE f32x16 load(const float* from) { return load_lanes<f32x16>(from); }
+TERCET_INLINE i32x16 load(const std::int32_t* from) { return load_lanes<i32x16>(from); }
+TERCET_INLINE void store(float* to, f32x16 value) {
+    for (std::size_t p = 0; p < num_registers; ++p) {
+        std::memcpy(to + p * register_lanes, &value.part[p], register_bytes);
+    }
+}
+
+TERCET_INLINE void store(std::int8_t* to, i32x16 value) {  // each lane in [-128, 127]
+    for (std::size_t p = 0; p < num_registers; ++p) {
+        const i8_quarter_register narrow = __builtin_convertvector(value.part[p], i8_quarter_register);
+        std::memcpy(to + p * register_lanes, &narrow, sizeof narrow);
+    }
+}
+
+// The first `size` lanes (size < 16); the others are zero.
+TERCET_INLINE f32x16 load_tail(const float* from, std::size_t size) {
+    float padded[lanes] = {};
+    std::memcpy(padded, from, size * sizeof(float));
+    return load(padded);
+}
+TERCET_INLINE i32x16 load_tail(const std::int32_t* from, std::size_t size) {
+    std::int32_t padded[lanes] = {};
+    std::memcpy(padded, from, size * sizeof(std::int32_t));
+    return load(padded);
+}
+TERCET_INLINE void store_tail(float* to, f32x16 value, std::size_t size) {
+    float padded[lanes];
+    store(padded, value);
+    std::memcpy(to, padded, size * sizeof(float));
+}
+
+// Fold sixteen lanes into lane 0: lane l meets l+8, then l+4, l+2, l+1. By shuffles of registers, never through memory:
+// taking the address of a sum would keep it on the stack all through the loop that builds it.
+template <class Vector, class Combine>
+TERCET_INLINE auto fold_lanes(const Vector& a, Combine combine) {
+    const auto low_half_of_eight = [&](auto eight) TERCET_LAMBDA {
+        return combine(__builtin_shufflevector(eight, eight, 0, 1, 2, 3), __builtin_shufflevector(eight, eight, 4, 5, 6, 7));
+    };
+    const auto four_lanes = [&](const auto& part) TERCET_LAMBDA {
+        if constexpr (num_registers == 1) {
+            const auto& whole = part[0];
+            return low_half_of_eight(
+                combine(__builtin_shufflevector(whole, whole, 0, 1, 2, 3, 4, 5, 6, 7),
+                        __builtin_shufflevector(whole, whole, 8, 9, 10, 11, 12, 13, 14, 15)));
+        } else if constexpr (num_registers == 2) {
+            return low_half_of_eight(combine(part[0], part[1]));
+        } else {
+            return combine(combine(part[0], part[2]), combine(part[1], part[3]));
+        }
+    };
+    const auto four = four_lanes(a.part);
+    const auto two = combine(four, __builtin_shufflevector(four, four, 2, 3, 2, 3));
+    const auto one = combine(two, __builtin_shufflevector(two, two, 1, 1, 1, 1));
+    return one[0];
+}
+
+template <class Vector>
+TERCET_INLINE auto sum_lanes(const Vector& a) {
+    return fold_lanes(a, [](auto x, auto y) TERCET_LAMBDA { return x + y; });
+}
+template <class Vector>
+TERCET_INLINE auto greatest_lane(const Vector& a) {
+    return fold_lanes(a, [](auto x, auto y) TERCET_LAMBDA { return x > y ? x : y; });
+}
+
+}  // namespace
+}  // namespace tercet
