@@ -1,0 +1,175 @@
+"""Documentation that cannot drift: examples run, generated pages are fresh, lists agree with the tree.
+
+See tests/plugins/doc_examples.py for how an example is written.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from importlinter.api import read_configuration
+
+from doc_examples import LANGUAGES, check_output, read_commands, read_examples, run_console, run_python
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+TOP_PAGES = [
+    ROOT / name for name in ("README.md", "CONTRIBUTING.md", "HACKING.md", "SECURITY.md", "CHANGELOG.md")
+]
+PAGES = [*TOP_PAGES, *sorted(DOCS.rglob("*.md"))]
+
+
+def shown(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+# Examples ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if read_examples(page)], ids=shown)
+def test_the_examples_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From top to bottom, in an empty folder, with nothing of the developer's own environment."""
+    home = tmp_path / "home"
+    folder = tmp_path / "work"
+    home.mkdir()
+    folder.mkdir()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TERCET_")}
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment |= {"PATH": programs, "HOME": str(home), "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "100"}
+    monkeypatch.chdir(folder)
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    for example in read_examples(page):
+        if example.not_run is not None:
+            assert len(example.not_run) > 10, f"{example.place}: say why it is not run"
+        elif example.language == "python":
+            run_python(example, namespace)
+        else:
+            run_console(example, folder, environment)
+
+
+def test_examples_are_found_and_compared(tmp_path: Path) -> None:
+    """The runner itself: what it reads, and that a wrong output is an error."""
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```python\nprint(1 + 1)\n```\n\n```text\n3\n```\n<!-- exits 2 -->\n```console\n$ exit 2\n```\n"
+    )
+    first, second = read_examples(page)
+    assert (first.language, first.expected, second.language, second.exit_status) == (
+        "python",
+        "3\n",
+        "console",
+        2,
+    )
+    with pytest.raises(AssertionError, match="the page says"):
+        run_python(first, {})
+    run_console(second, tmp_path, os.environ)
+    assert read_commands("$ one \\\n  two\nout\n$ three\n") == [("one   two", "out\n"), ("three", "")]
+    check_output("here", "a ... z\n", "a b\nc z\n")
+    with pytest.raises(AssertionError):
+        check_output("here", "a ... z\n", "a b\n")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=shown)
+def test_fences_of_a_page_are_of_a_kind_that_is_checked(page: Path) -> None:
+    """`bash` or `py` would not be run; a fence that is neither code nor one of ours is `text`."""
+    languages = set(re.findall(r"^```(\w+)$", page.read_text(encoding="utf-8"), flags=re.M))
+    assert languages <= {*LANGUAGES, "text", "json"}
+
+
+# Generated pages and the site -----------------------------------------------------------------------
+
+
+def load_generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
+    module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+    spec.loader.exec_module(module)  # type: ignore[union-attr]
+    return module
+
+
+def test_generated_pages_are_fresh() -> None:
+    assert not [shown(page) for page in load_generator().stale_pages()], "run ./dev docs"
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "--site-dir",
+        str(tmp_path / "site"),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "site" / "index.html").exists()
+
+
+# Lists that must agree ------------------------------------------------------------------------------
+
+
+def test_the_layers_on_the_architecture_page_are_the_enforced_ones() -> None:
+    contracts = read_configuration(str(ROOT / "pyproject.toml"))["contracts_options"]
+    layers = [re.sub(r"[()]", "", layer) for layer in contracts[0]["layers"]]  # (name): may be missing
+    enforced = [re.split(r" *\| *", layer) for layer in layers]
+    block = indented_block_after(DOCS / "architecture.md", "## Layers")
+    told = [re.split(r" *\| *", re.split(r"  +", line.strip())[0]) for line in block]
+    assert told == enforced
+
+
+def test_every_package_and_folder_stands_on_the_map() -> None:
+    """HACKING.md names every folder and top file, and nothing that is not there."""
+    text = (ROOT / "HACKING.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"^\| `([^`]+)` \|", text, flags=re.M))
+    missing = [name for name in named if not (ROOT / name).exists()]
+    assert not missing, "HACKING.md names what is not there"
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.splitlines()
+    folders = {f"{parent.as_posix()}/" for name in tracked for parent in Path(name).parents} - {"./"}
+    wanted = {folder for folder in folders if folder.count("/") == 1}
+    wanted |= {folder for folder in folders if re.fullmatch(r"(src/tercet|cpp|cpp/src|tests)/[^/]+/", folder)}
+    wanted |= {name for name in tracked if re.fullmatch(r"src/tercet/[a-z]\w*\.py|[^/.]+\.\w+|dev", name)}
+    assert not wanted - named, "HACKING.md does not name these"
+
+
+def test_every_command_has_a_guide() -> None:
+    from tercet.cli.app import COMMANDS
+
+    guides = "".join(page.read_text(encoding="utf-8") for page in (DOCS / "guides").glob("*.md"))
+    assert not [command for command in COMMANDS if f"tercet {command}" not in guides]
+
+
+def test_every_error_is_told_in_the_tree_of_its_module() -> None:
+    source = (ROOT / "src" / "tercet" / "errors.py").read_text(encoding="utf-8")
+    tree = ast.parse(source)
+    classes = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
+    assert classes
+    assert not [name for name in classes if name not in (ast.get_docstring(tree) or "")]
+
+
+@pytest.mark.parametrize("page", TOP_PAGES, ids=shown)
+def test_links_of_a_top_page_lead_somewhere(page: Path) -> None:
+    """mkdocs checks those of the site; these pages are read on their own."""
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    assert not [link for link in links if "://" not in link and not (page.parent / link).exists()]
+
+
+# What lies beside the block -------------------------------------------------------------------------
+
+
+def indented_block_after(page: Path, heading: str) -> list[str]:
+    """The lines of the first indented block below a heading."""
+    lines = page.read_text(encoding="utf-8").split(f"\n{heading}\n")[1].splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("    "))
+    length = next(count for count, line in enumerate([*lines[start:], ""]) if not line.startswith("    "))
+    return lines[start : start + length]

@@ -1,0 +1,117 @@
+"""Finds the examples in a Markdown page and runs them (decision 6: unless they say why not).
+
+    ```console        every line after "$ " is a command for bash; a trailing backslash continues it. It must
+    $ command         succeed, and the lines below it, up to the next "$ ", are what it prints
+    output            (stdout and stderr as a terminal shows them; "..." stands for any text, over lines too)
+    ```
+
+    ```python         run in one namespace per page; a ```text block right below is exactly what it prints
+
+A comment in the line before the fence changes that: `<!-- not run: reason -->`, or `<!-- exits 2 -->` for a
+console block whose last command fails with that status.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+LANGUAGES = ("console", "python")
+TIMEOUT_SECONDS = 300
+FENCE = re.compile(r"^(?P<comment><!--[^\n]*-->\n)?```(?P<language>\w+)\n(?P<body>.*?)^```$", re.M | re.S)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One fenced block; `expected` is what a Python block prints, None when the page does not say."""
+
+    place: str
+    language: str
+    body: str
+    expected: str | None
+    not_run: str | None
+    exit_status: int
+
+
+def read_examples(page: Path) -> list[Example]:
+    """The console and Python blocks of a page, in order."""
+    text = page.read_text(encoding="utf-8")
+    examples = []
+    fences = list(FENCE.finditer(text))
+    for fence, following in zip(fences, [*fences[1:], None], strict=False):
+        if fence["language"] not in LANGUAGES:
+            continue
+        comment = fence["comment"] or ""
+        not_run = re.search(r"not run: *(.*?) *-->", comment)
+        exits = re.search(r"exits (\d+)", comment)
+        expected = None
+        if following is not None and following["language"] == "text":
+            between = text[fence.end() : following.start()]
+            expected = following["body"] if fence["language"] == "python" and not between.strip() else None
+        line = text[: fence.start("body")].count("\n") + 1
+        examples.append(
+            Example(
+                place=f"{page.name}:{line}",
+                language=fence["language"],
+                body=fence["body"],
+                expected=expected,
+                not_run=not_run[1] if not_run else None,
+                exit_status=int(exits[1]) if exits else 0,
+            )
+        )
+    return examples
+
+
+def run_python(example: Example, namespace: dict[str, Any]) -> None:
+    """Execute a block in the namespace of its page and compare what it prints."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(example.body, example.place, "exec"), namespace)
+    if example.expected is not None:
+        check_output(example.place, example.expected, printed.getvalue())
+
+
+def run_console(example: Example, folder: Path, environment: Mapping[str, str]) -> None:
+    """Run a block's commands one by one and compare what each prints."""
+    commands = read_commands(example.body)
+    for number, (command, expected) in enumerate(commands):
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=folder,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=TIMEOUT_SECONDS,
+        )
+        wanted = example.exit_status if number == len(commands) - 1 else 0
+        if done.returncode != wanted:
+            message = f"{example.place}: `{command}` exited with {done.returncode}, not {wanted}"
+            raise AssertionError(f"{message}:\n{done.stdout}")
+        if expected.strip():
+            check_output(f"{example.place}: `{command}`", expected, done.stdout)
+
+
+def read_commands(body: str) -> list[tuple[str, str]]:
+    """(command, expected output) for every line that begins with "$ "."""
+    body = body.replace("\\\n", "")
+    parts = re.split(r"^\$ (.*)\n", body, flags=re.M)
+    if parts[0].strip():
+        raise AssertionError(f"a console block begins with `$ `, this one with {parts[0]!r}")
+    return list(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def check_output(place: str, expected: str, printed: str) -> None:
+    """Compare line by line but for trailing blanks; `...` in the page stands for any text."""
+    wanted = "\n".join(line.rstrip() for line in expected.strip().splitlines())
+    found = "\n".join(line.rstrip() for line in printed.strip().splitlines())
+    pattern = ".*".join(re.escape(part) for part in wanted.split("..."))
+    if not re.fullmatch(pattern, found, flags=re.S):
+        raise AssertionError(f"{place}\nthe page says:\n{wanted}\n\nprinted:\n{found}")
