@@ -19,7 +19,8 @@ def relu2(x: NDArray[np.float32]) -> NDArray[np.float32]:
 def silu(x: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return x / (1 + exp(-x)). Source: "GLU Variants Improve Transformer", where it is called Swish."""
     with np.errstate(over="ignore"):  # exp(-x) may be infinite, which makes the right answer: zero
-        return x / (np.float32(1) + np.exp(-x))
+        denominator: NDArray[np.float32] = np.float32(1) + np.exp(-x)
+        return x / denominator
 
 
 ACTIVATIONS: Mapping[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]] = {
