@@ -106,7 +106,7 @@ class SamplingParams:
 
 _NAMES = tuple(field.name for field in dataclasses.fields(SamplingParams) if field.init)
 
-# What `help` and editors show is the signature of `__init__`; because of `__new__` Python would show that one's.
+# What `help` and editors show is the signature of `__init__`; Python would show that of `__new__`.
 _INIT = inspect.signature(SamplingParams.__init__)
 SamplingParams.__signature__ = _INIT.replace(  # type: ignore[attr-defined]
     parameters=list(_INIT.parameters.values())[1:], return_annotation=inspect.Signature.empty
