@@ -10,8 +10,7 @@ Names are loaded when they are first used, so that `import tercet` costs a few m
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # type checkers take it for true by its name, and importing typing takes milliseconds
 if TYPE_CHECKING:
     from tercet.errors import (
         ChecksumError,
@@ -64,7 +63,7 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'tercet' has no attribute {name!r}")
     value: object

@@ -125,13 +125,15 @@ def _fsync_directory(directory: Path) -> None:
 
 
 def _storage_error(path: Path, error: OSError | RuntimeError) -> StorageError:
-    number = error.errno if isinstance(error, OSError) else None
+    number = getattr(error, "errno", None)
     if number == errno.ENOENT:
         reason = f"the folder {path.absolute().parent} does not exist"
+    elif isinstance(error, RuntimeError) or number == errno.ELOOP:
+        reason = "it is a loop of symbolic links"
     elif number in _WRITE_ERRORS:
         reason = _WRITE_ERRORS[number]
     else:
-        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        reason = (error.strerror or str(error)).lower()
     advice = _ADVICE.get(number or 0, "Choose another path.")
     return StorageError(f"cannot write {path}: {reason}. {advice}")
 
