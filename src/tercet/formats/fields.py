@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tercet.errors import FormatError
@@ -84,7 +84,11 @@ class Fields:
         self._values: dict[str, Any] = value
 
     def __contains__(self, key: str) -> bool:
+        """Say whether the key is there with a value other than null."""
         return self._values.get(key) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
 
     def error(self, key: str, expected: str) -> FormatError:
         """Make the error for the value of `key`."""
