@@ -65,6 +65,7 @@ def test_an_update_of_the_tests_keeps_the_tools(
 ) -> None:
     """After `./dev test`, a change of the core and `./dev run` reinstall everything that was there."""
     asked: list[tuple[str, ...]] = []
+    monkeypatch.delenv("CI", raising=False)
     monkeypatch.setattr(dev, "STAMP", tmp_path / "stamp.json")
     monkeypatch.setattr(dev, "sources_digest", lambda: "new")
     monkeypatch.setattr(dev, "install_system_packages", lambda: None)
