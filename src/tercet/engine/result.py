@@ -1,0 +1,69 @@
+"""What one generation gave and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tercet.engine.request import Request
+
+
+@dataclass(frozen=True)
+class GenerationResult:
+    """A finished generation.
+
+    `token_ids` are the tokens that the model generated, without the end-of-text token that ended them;
+    `text` ends before a stop string, `token_ids` after the token that completed it. `finish_reason` is "stop"
+    (end-of-text token or stop string), "length" (`max_tokens` or the context is used up) or "cancelled".
+    Times are wall-clock seconds from the moment the request was submitted; `tokens_per_second` is
+    `generated_tokens / generation_time_seconds`. `metadata` says more: the seed that was used, what stopped the
+    text, the speed of reading the prompt and of generating apart.
+    """
+
+    text: str
+    token_ids: list[int]
+    finish_reason: str
+    prompt_tokens: int
+    generated_tokens: int
+    generation_time_seconds: float
+    time_to_first_token_seconds: float
+    tokens_per_second: float
+    cache_hit: bool = False
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON-ready values."""
+        return asdict(self)
+
+
+def result_of(request: Request, metadata: Mapping[str, Any]) -> GenerationResult:
+    """Sum up a finished request; `metadata` is added to what the request itself knows."""
+    finished = request.finished_at or request.submitted_at
+    first = request.first_token_at or finished
+    total, to_first = finished - request.submitted_at, first - request.submitted_at
+    generated = len(request.generated_ids)
+    stop_string = request.output.stop_string if request.output else None
+    return GenerationResult(
+        text=request.output.text if request.output else "",
+        token_ids=list(request.generated_ids),
+        finish_reason=request.finish_reason or "cancelled",
+        prompt_tokens=len(request.prompt_ids),
+        generated_tokens=generated,
+        generation_time_seconds=total,
+        time_to_first_token_seconds=to_first,
+        tokens_per_second=_rate(generated, total),
+        metadata={
+            "seed": request.params.seed,
+            "stop_token_id": request.stop_id,
+            "stop_string": stop_string,
+            "prompt_tokens_per_second": _rate(len(request.prompt_ids), to_first),
+            # The first token comes out of the prompt's own pass: the others are what generating costs.
+            "decode_tokens_per_second": _rate(generated - 1, total - to_first),
+            **metadata,
+        },
+    )
+
+
+def _rate(count: int, seconds: float) -> float:
+    return count / seconds if count > 0 and seconds > 0 else 0.0

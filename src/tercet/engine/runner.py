@@ -1,0 +1,64 @@
+"""Turns a plan into the arrays of one `decoder.forward` call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from tercet.engine.plan import Chunk
+from tercet.engine.request import Request
+from tercet.kernels.decoder import Decoder, KvCache, sample
+
+Logits = npt.NDArray[np.float32]
+
+
+class Runner:
+    """One decoder and its cache. Holds no state of its own between calls."""
+
+    def __init__(self, decoder: Decoder, cache: KvCache) -> None:
+        self.decoder = decoder
+        self.cache = cache
+
+    def run(self, chunks: Sequence[Chunk]) -> Logits:
+        """Logits [S, vocab] after the last token of each of the S chunks that sample, in their order."""
+        ends = np.cumsum([chunk.num_tokens for chunk in chunks])
+        rows = [end - 1 for end, chunk in zip(ends, chunks, strict=True) if chunk.samples]
+        return self._forward(
+            [chunk.request.tokens(chunk.request.num_cached, chunk.num_tokens) for chunk in chunks],
+            [chunk.request.num_cached for chunk in chunks],
+            [chunk.request.blocks for chunk in chunks],
+            rows,
+        )
+
+    def score(self, token_ids: Sequence[int], num_cached: int, blocks: Sequence[int]) -> Logits:
+        """Logits [tokens, vocab] after every one of these tokens, which follow `num_cached` cached ones."""
+        return self._forward([token_ids], [num_cached], [blocks], range(len(token_ids)))
+
+    def sample(self, logits: Logits, request: Request) -> int:
+        """Draw the next token of a request from its logits [vocab]."""
+        return sample(
+            logits, request.params, request.prompt_ids, request.generated_ids, step=len(request.generated_ids)
+        )
+
+    def _forward(
+        self,
+        tokens: Sequence[Sequence[int]],
+        num_cached: Sequence[int],
+        blocks: Sequence[Sequence[int]],
+        logit_rows: Sequence[int],
+    ) -> Logits:
+        starts = np.zeros(len(tokens) + 1, np.int32)
+        starts[1:] = np.cumsum([len(ids) for ids in tokens])
+        tables = np.full((len(blocks), max(map(len, blocks))), -1, np.int32)
+        for row, owned in zip(tables, blocks, strict=True):
+            row[: len(owned)] = owned
+        return self.decoder.forward(
+            self.cache,
+            np.concatenate([np.asarray(ids, np.int32) for ids in tokens]),
+            starts,
+            np.asarray(num_cached, np.int32),
+            tables,
+            np.asarray(logit_rows, np.int32),
+        )
