@@ -1,10 +1,10 @@
 """Batched generation: many requests, one forward pass a step.
 
-Each step is three verbs. **Plan** (`plan`): a pure function looks at the waiting and running requests and the
-free memory and says which tokens of which request to compute; it reads no clock and touches no array.
-**Run** (`runner`): the plan becomes one `decoder.forward` call. **Commit** (`engine`): one token is sampled for
-every sequence that reached its end, text comes out, finished requests give their memory back.
+Each step is three verbs. **Plan** (`plan`): a pure function looks at the waiting and running requests and
+the free memory and says which tokens of which request to compute; it reads no clock and touches no array.
+**Run** (`runner`): the plan becomes one `decoder.forward` call. **Commit** (`engine`): one token is sampled
+for every sequence that reached its end, text comes out, finished requests give their memory back.
 
-`request` is the state of one request, `kv_blocks` the memory of all, `text_output` turns token ids into text that
-is never taken back, `memory` asks the operating system what it all costs.
+`request` is the state of one request, `kv_blocks` the memory of all, `text_output` turns token ids into
+text that is never taken back, `memory` asks the operating system what it all costs.
 """

@@ -1,8 +1,8 @@
 """The engine: requests in, tokens out, one batched forward pass a step.
 
-`step` may be called by anyone who waits for a token, from any thread: it advances *every* running request, so
-callers that generate at the same time share the weights that a step reads. One request's failure never ends the
-engine: if a step fails, the requests it carried finish with that error and the others go on.
+`advance` is called by whoever waits for a token, from any thread: it advances *every* running request,
+so callers that generate at the same time share the weights that a step reads. One request's failure never
+ends the engine: if a step fails, the requests it carried finish with that error and the others go on.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Which blocks of the key/value cache are free, and which are owned.
 
 The cache is one array of `num_blocks` blocks of `block_tokens` positions (PagedAttention, Kwon et al. 2023,
-section 4); a sequence owns a list of blocks, in the order of its positions. This pool only counts: it holds no
-memory. Its law: every block is either free or owned by exactly one holder, so `num_free + num_owned == num_blocks`
-after every call. Breaking it is a bug of the engine, never of a user, hence RuntimeError.
+section 4); a sequence owns a list of blocks, in the order of its positions. This pool only counts: it holds
+no memory. Its law: every block is either free or owned by exactly one holder, so `num_free + num_owned ==
+num_blocks` after every call. Breaking it is a bug of the engine, never of a user, hence RuntimeError.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class KvBlockPool:
         return blocks
 
     def release(self, blocks: Iterable[int]) -> None:
-        """Give blocks back; RuntimeError, with nothing released, when one of them is not owned or named twice."""
+        """Give blocks back; RuntimeError, with nothing released, unless each is owned and named once."""
         returned = list(blocks)
         if len(set(returned)) != len(returned) or not self._owned.issuperset(returned):
             raise RuntimeError(f"KV blocks {returned} released, but not all of them are owned once")

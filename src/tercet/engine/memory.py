@@ -1,7 +1,7 @@
 """What the process occupies, as the operating system counts it.
 
-Linux tells exactly (`/proc/self/smaps_rollup`, `/proc/self/smaps`; see proc(5)). Elsewhere `ps` gives the resident
-size and `getrusage` the peak. A figure that cannot be measured is None, never a guess.
+Linux tells exactly (`/proc/self/smaps_rollup`, `/proc/self/smaps`; see proc(5)). Elsewhere `ps` gives the
+resident size and `getrusage` the peak. A figure that cannot be measured is None, never a guess.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from pathlib import Path
 class MemoryUsage:
     """Bytes that a loaded model occupies.
 
-    `resident_bytes` is the whole process in RAM, `peak_resident_bytes` its highest so far. `mapped_bytes` of the
-    model's file are mapped into the process, `mapped_resident_bytes` of them are in RAM now (shared with the page
-    cache and with other processes that map the same file). `kv_cache_bytes` is the address space of the KV cache,
-    of which only blocks that were used become resident. `gpu_bytes` is 0: this engine runs on the CPU.
+    `resident_bytes` is the whole process in RAM, `peak_resident_bytes` its highest so far. `mapped_bytes`
+    of the model's file are mapped into the process, `mapped_resident_bytes` of them are in RAM now (shared
+    with the page cache and with other processes that map the same file). `kv_cache_bytes` is the address
+    space of the KV cache, of which only blocks that were used become resident. `gpu_bytes` is 0: this
+    engine runs on the CPU.
     """
 
     resident_bytes: int | None
@@ -67,11 +68,14 @@ def total_memory_bytes(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/
     total = _kilobyte_field(proc / "meminfo", "MemTotal:")
     if total is None and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        limit = (cgroup / "memory.max").read_text().strip()  # "max" where there is none
-    except OSError:
-        return total
-    return min(total or int(limit), int(limit)) if limit.isdigit() else total
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # version 2, version 1
+        try:
+            limit = (cgroup / name).read_text().strip()
+        except OSError:
+            continue
+        if limit.isdigit():  # version 2 says "max" where there is no limit, version 1 a huge number
+            total = min(total or int(limit), int(limit))
+    return total
 
 
 def _resident(proc: Path) -> int | None:

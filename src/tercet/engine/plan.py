@@ -1,9 +1,9 @@
 """What the next step computes: a pure decision, no clock, no arrays, no side effects.
 
 Policy: every sequence that is generating gets its one token first (latency of the many), then prompts are
-prefilled in chunks with what is left of the token budget (so that a long prompt cannot stall the others), then
-waiting requests are admitted in order. A request is admitted only when the blocks it could ever need are free:
-nothing has to be evicted, and nothing can deadlock.
+prefilled in chunks with what is left of the token budget (so that a long prompt cannot stall the others),
+then waiting requests are admitted in order. A request is admitted only when the blocks it could ever need
+are free: nothing has to be evicted, and nothing can deadlock.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ class StepLimits:
 
 @dataclass(frozen=True)
 class Chunk:
-    """`num_tokens` tokens of a request from its first uncached one on; `samples` if its next token can be drawn then."""
+    """Some tokens of one request."""
 
     request: Request
     num_tokens: int
+    """Counted from the first token that is not in the cache."""
     samples: bool
+    """Whether these are its last known tokens, so that the next one can be drawn."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 def available_cores(sys: Path = Path("/sys")) -> int:
     """Physical cores that the process may run on: two hardware threads of a core share its arithmetic.
 
-    Honours the affinity mask and, through it, cgroup cpusets. `sys` is where sysfs is mounted (another place in tests).
+    Honours the affinity mask and, through it, cgroup cpusets. `sys` is where sysfs is mounted (another
+    place in tests).
     """
     try:
         allowed = os.sched_getaffinity(0)

@@ -19,9 +19,10 @@ FinishReason = Literal["stop", "length", "cancelled"]
 class Request:
     """One prompt, how to continue it, and how far that has come.
 
-    `params.seed` is a number here: where the caller gave none, one was drawn, so that every result can be repeated.
-    `max_new_tokens`, at least 1, is already limited by the context. Setting `cancel_requested` ends the request at the next step
-    and needs no lock, so that a finalizer may do it. Times are readings of the engine's clock, in seconds.
+    `params.seed` is a number here: where the caller gave none, one was drawn, so that every result can be
+    repeated. `max_new_tokens`, at least 1, is already limited by the context. Setting `cancel_requested`
+    ends the request at the next step and needs no lock, so that a finalizer may do it. Times are readings
+    of the engine's clock, in seconds.
     """
 
     prompt_ids: list[int]

@@ -14,11 +14,11 @@ class GenerationResult:
     """A finished generation.
 
     `token_ids` are the tokens that the model generated, without the end-of-text token that ended them;
-    `text` ends before a stop string, `token_ids` after the token that completed it. `finish_reason` is "stop"
-    (end-of-text token or stop string), "length" (`max_tokens` or the context is used up) or "cancelled".
-    Times are wall-clock seconds from the moment the request was submitted; `tokens_per_second` is
-    `generated_tokens / generation_time_seconds`. `metadata` says more: the seed that was used, what stopped the
-    text, the speed of reading the prompt and of generating apart.
+    `text` ends before a stop string, `token_ids` after the token that completed it. `finish_reason` is
+    "stop" (end-of-text token or stop string), "length" (`max_tokens` or the context is used up) or
+    "cancelled". Times are wall-clock seconds from the moment the request was submitted; `tokens_per_second`
+    is `generated_tokens / generation_time_seconds`. `metadata` says more: the seed that was used, what
+    stopped the text, the speed of reading the prompt and of generating apart.
     """
 
     text: str

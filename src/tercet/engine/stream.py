@@ -14,8 +14,8 @@ from tercet.errors import ParameterError
 class TextStream(Iterator[str]):
     """Iterate to get the text as it is generated; the pieces together are exactly the text of `generate`.
 
-    `close()` (or leaving a `with` block, or dropping the stream) stops the generation. After the end, or after
-    `close()`, `result` holds the whole text and the figures.
+    `close()` (or leaving a `with` block, or dropping the stream) stops the generation. After the end, or
+    after `close()`, `result` holds the whole text and the figures.
     """
 
     def __init__(self, engine: Engine, request: Request, model: str) -> None:
