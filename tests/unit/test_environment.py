@@ -17,8 +17,8 @@ from tercet import environment
 from tercet.environment import atomic_write, cache_directory, optional_import
 from tercet.errors import MissingExtraError, StorageError
 
-# One byte more than the process may write to a file: the write fails as it does on a full disk, inside the block
-# for an unbuffered amount, at the flush for a small one.
+# One byte more than the process may write to a file: the write fails as it does on a full disk, inside the
+# block for an unbuffered amount, at the flush for a small one.
 WRITE_TOO_MUCH = """
 import resource, signal, sys
 from tercet.environment import atomic_write
@@ -33,7 +33,7 @@ except StorageError as error:
 """
 
 
-@pytest.fixture()
+@pytest.fixture
 def target(tmp_path: Path) -> Path:
     path = tmp_path / "model.tercet"
     path.write_bytes(b"old")
@@ -170,7 +170,7 @@ def test_what_cannot_be_a_file_is_refused(tmp_path: Path, make: Callable[[Path],
     assert sorted(tmp_path.iterdir()) == before
 
 
-@pytest.fixture()
+@pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in ("TERCET_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
