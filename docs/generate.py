@@ -93,17 +93,15 @@ def python_names() -> str:
     return "\n".join(sections)
 
 
-def describe_class(value: type) -> str:
+def describe_class(value: type, with_methods: bool = True) -> str:
     """The section of one class: constructor or fields, then its public methods and properties."""
     module = sys.modules[value.__module__]
     tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
     node = next(part for part in tree.body if isinstance(part, ast.ClassDef) and part.name == value.__name__)
     lines = [f"## {node.name}\n", paragraph(ast.get_docstring(node))]
-    fields = [part for part in node.body if isinstance(part, ast.AnnAssign)]
-    if fields := [part for part in fields if not ast.unparse(part.target).startswith("_")]:
-        lines += ["| field | type | default |", "| --- | --- | --- |"]
-        lines += [f"| {' | '.join(field_cells(field))} |" for field in fields] + [""]
-    for method in methods_of(node):
+    if rows := field_rows(node):
+        lines += ["| field | type | default | |", "| --- | --- | --- | --- |", *rows, ""]
+    for method in methods_of(node) if with_methods else []:
         lines.append(f"### {node.name}.{method.name}\n" if method.name != "__init__" else "")
         lines.append(f"```text\n{signature(node.name, method)}\n```\n")
         if method.name != "__init__":
@@ -111,11 +109,24 @@ def describe_class(value: type) -> str:
     return "\n".join(lines)
 
 
-def field_cells(field: ast.AnnAssign) -> tuple[str, str, str]:
-    """Name, type and default of one dataclass field, ready for a table."""
-    default = f"`{ast.unparse(field.value)}`" if field.value else ""
-    kind = ast.unparse(field.annotation).replace("|", "\\|")
-    return f"`{ast.unparse(field.target)}`", f"`{kind}`", default.replace("|", "\\|")
+def field_rows(node: ast.ClassDef) -> list[str]:
+    """The public fields of a dataclass as table rows; a string below a field is its description."""
+    rows = []
+    for part, following in zip(node.body, [*node.body[1:], None], strict=True):
+        if not isinstance(part, ast.AnnAssign) or ast.unparse(part.target).startswith("_"):
+            continue
+        default = ast.unparse(part.value) if part.value else ""
+        default = re.sub(r"^(?:dataclasses\.)?field\(default_factory=(\w+)\)$", r"\1()", default)
+        if "init=False" in default:
+            continue  # not an argument
+        told = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+        description = " ".join(str(following.value.value).split()) if told else ""
+        code = [
+            f"`{cell}`" if cell else ""
+            for cell in (ast.unparse(part.target), ast.unparse(part.annotation), default)
+        ]
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in [*code, description]) + " |")
+    return rows
 
 
 def methods_of(node: ast.ClassDef) -> Iterator[ast.FunctionDef]:
@@ -129,7 +140,7 @@ def methods_of(node: ast.ClassDef) -> Iterator[ast.FunctionDef]:
 
 def signature(owner: str, method: ast.FunctionDef) -> str:
     """The call as one writes it, broken over lines when it is long."""
-    arguments = ast.unparse(method.args).removeprefix("self").removeprefix(", ")
+    arguments = re.sub(r"^(self|cls)(, )?", "", ast.unparse(method.args))
     returns = f" -> {ast.unparse(method.returns)}" if method.returns else ""
     if "property" in [ast.unparse(decorator) for decorator in method.decorator_list]:
         return f"{method.name}: {returns.removeprefix(' -> ')}"
@@ -218,6 +229,37 @@ def shapes() -> str:
     return "\n".join([*lines, ""])
 
 
+# Training settings ---------------------------------------------------------------------------------
+
+
+def training_settings() -> str:
+    """What `settings.json` of a run may say, and what the presets say."""
+    from tercet.training import optimizers, schedule, settings
+
+    lines = [
+        "# Training settings\n",
+        paragraph(settings.__doc__),
+        "A run keeps them in its `settings.json`.\n",
+    ]
+    for value in (settings.TrainingSettings, schedule.Schedule, optimizers.OptimizerSettings):
+        lines.append(describe_class(value))
+    lines += [
+        "## Presets\n",
+        "| preset | tokens | tokens a step | optimizer | peak rate |",
+        "| --- |" + " --- |" * 4,
+    ]
+    for name, preset in settings.PRESETS.items():
+        tokens = preset.schedule.num_steps * preset.tokens_per_step
+        cells = [
+            f"{tokens:,}",
+            f"{preset.tokens_per_step:,}",
+            preset.optimizer.kind,
+            f"{preset.optimizer.rate:g}",
+        ]
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
 # All together --------------------------------------------------------------------------------------
 
 
@@ -228,7 +270,7 @@ def paragraph(text: str | None) -> str:
     for line in (text or "").replace("\b", "").strip().splitlines():
         if re.fullmatch(r"(Raises|Args|Returns|Yields):", line.strip()):
             in_list = True
-            result += ["", f"**{line.strip()[:-1]}**", ""]
+            result += [f"**{line.strip()[:-1]}**", ""]
         elif in_list and (match := re.fullmatch(r" {4}(\w[^:]*): (.*)", line)):
             result.append(f"- `{match[1]}`: {match[2]}")
         else:
@@ -244,6 +286,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "environment.md": environment_variables,
     "file-format.md": file_format,
     "shapes.md": shapes,
+    "training.md": training_settings,
 }
 
 
