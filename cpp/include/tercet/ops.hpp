@@ -1,0 +1,154 @@
+// The operations of a decoder on whole batches: kernels plus the splitting of work over threads.
+//
+// All of them take a Team (threads and the kernels of one instruction set) and run in a FloatEnvironment; none allocates
+// once its scratch memory has grown to the largest batch seen. Work is split by rows of an output or by (token, head), never inside a sum,
+// so a result depends neither on the number of threads nor on which other tokens share the batch.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <span>
+#include <variant>
+#include <vector>
+
+#include "tercet/aligned_buffer.hpp"
+#include "tercet/float_environment.hpp"
+#include "tercet/kernel_table.hpp"
+#include "tercet/tensor_view.hpp"
+#include "tercet/thread_pool.hpp"
+
+namespace tercet {
+
+// A row-major float matrix in somebody else's memory.
+struct FloatMatrix {
+    std::variant<const float*, const float16*, const bfloat16*> data;
+    std::size_t rows = 0, depth = 0;
+};
+
+enum class Packing { two_bit, five_per_byte };
+
+// A packed ternary matrix in somebody else's memory. Layouts: tercet/ternary_kernels.hpp.
+struct TernaryMatrix {
+    Packing packing = Packing::two_bit;
+    const std::uint8_t* packed = nullptr;
+    std::size_t rows = 0, depth = 0;
+    const float* scales = nullptr;
+    std::size_t scale_step = 0;  // 0: one scale for the matrix, 1: one per row
+
+    std::size_t tile_rows() const noexcept;
+    std::size_t row_tiles() const noexcept { return (rows + tile_rows() - 1) / tile_rows(); }
+    std::size_t row_tile_bytes() const noexcept;
+};
+
+constexpr std::size_t round_up(std::size_t size, std::size_t multiple) noexcept {
+    return (size + multiple - 1) / multiple * multiple;
+}
+
+// Memory that grows by doubling, so that a context that grows by a token a step does not move it every step.
+template <class T>
+T* grown(AlignedBuffer<T>& buffer, std::size_t size) {
+    if (size > buffer.size()) buffer.reserve(size > 2 * buffer.size() ? size : 2 * buffer.size());
+    return buffer.data();
+}
+
+// What one thread needs for itself.
+struct ThreadScratch {
+    AlignedBuffer<std::int32_t> sums;   // integer products of a few tokens and rows
+    AlignedBuffer<std::int8_t> codes;   // unpacked rows
+    AlignedBuffer<float> rows;          // the same as floats
+    AlignedBuffer<float> products;      // float products of a few tokens and rows
+    AlignedBuffer<float> scores;        // attention scores of a group of heads
+};
+
+// Threads, kernels and scratch memory: who does the work.
+class Team {
+  public:
+    Team(const KernelTable& kernels, int num_threads)
+        : kernels_(kernels), pool_(num_threads), scratch_(static_cast<std::size_t>(pool_.num_threads())) {}
+
+    const KernelTable& kernels() const noexcept { return kernels_; }
+    int num_threads() const noexcept { return pool_.num_threads(); }
+    std::span<ThreadScratch> scratch() noexcept { return scratch_; }
+
+    // Calls part(share, scratch) once on every thread; share(count) is that thread's part of `count` pieces.
+    template <class Part>
+    void together(Part part) {
+        pool_.run([&](int index, int num_threads) noexcept {
+            const FloatEnvironment environment;
+            part([=](std::size_t count) { return share_of(count, index, num_threads); },
+                 scratch_[static_cast<std::size_t>(index)]);
+        });
+    }
+
+    // Calls piece(i) for each i < count, split over the threads; a single piece runs where we are.
+    template <class Piece>
+    void for_each(std::size_t count, Piece piece) {
+        if (count == 1) {
+            piece(std::size_t{0});
+        } else {
+            together([&](auto share, ThreadScratch&) {
+                for (auto [i, end] = share(count); i < end; ++i) piece(i);
+            });
+        }
+    }
+
+  private:
+    const KernelTable& kernels_;
+    ThreadPool pool_;
+    std::vector<ThreadScratch> scratch_;
+};
+
+// The input of a linear layer: float rows, and (when activations are quantized) their int8 codes.
+class LinearInput {
+  public:
+    // Room for `tokens` rows of `depth`; the contents are undefined until filled.
+    void prepare(std::size_t tokens, std::size_t depth, bool quantized);
+    // Quantizes row `token` (no effect when not quantized).
+    void quantize(const FloatKernels& kernels, std::size_t token) noexcept;
+
+    std::size_t tokens() const noexcept { return tokens_; }
+    std::size_t depth() const noexcept { return depth_; }
+    bool quantized() const noexcept { return quantized_; }
+    float* row(std::size_t token) noexcept { return values_.data() + token * depth_; }
+    const float* values() const noexcept { return values_.data(); }
+    const std::int8_t* codes() const noexcept { return codes_.data(); }
+    std::size_t code_stride() const noexcept { return code_stride_; }
+    const std::int32_t* sums() const noexcept { return sums_.data(); }
+    const float* scales() const noexcept { return scales_.data(); }
+    std::size_t scratch_bytes() const noexcept;
+
+  private:
+    std::size_t tokens_ = 0, depth_ = 0, code_stride_ = 0;
+    bool quantized_ = false;
+    AlignedBuffer<float> values_;
+    AlignedBuffer<std::int8_t> codes_;
+    AlignedBuffer<std::int32_t> sums_;
+    AlignedBuffer<float> scales_;
+};
+
+// One matrix of a linear layer and where its product goes.
+struct Product {
+    const TernaryMatrix& matrix;
+    float* out;              // [tokens][matrix.rows]
+    bool accumulate = false;  // out += product instead of out = product
+};
+
+// Multiplies one input with several matrices of its depth: y = (codes_x . codes_w) * (scale_x * scale_w), exact integers
+// until the last step; or, for an input that is not quantized, y = (x . codes_w) * scale_w in the order of a dot product.
+void multiply(Team& team, const LinearInput& input, std::initializer_list<Product> products);
+
+// Rows of an embedding as floats: out[t] = embedding[ids[t]].
+void embed(Team& team, const FloatMatrix& embedding, std::span<const std::int32_t> ids, float* out);
+
+// out[v][r] = dot(matrix[r], vectors[v]): the output head.
+void project(Team& team, const FloatMatrix& matrix, const float* vectors, std::size_t num_vectors, float* out);
+
+// Cosines and sines of the angles of one position: angle[i] = float(position) * inverse_frequencies[i] in float32, its
+// cosine and sine rounded to float32 (the convention of Hugging Face's implementations).
+void rotation(std::size_t position, std::span<const float> inverse_frequencies, float* cosines, float* sines) noexcept;
+
+// theta^(-2 i / head_dim) for i < head_dim / 2, rounded to float32.
+std::vector<float> inverse_frequencies(double theta, std::size_t head_dim);
+
+}  // namespace tercet

@@ -1,0 +1,10 @@
+#pragma once
+
+#include "tercet/decoder.hpp"
+
+namespace tercet {
+
+// Throws std::invalid_argument when the config is not one of a decoder, or a tensor's shape does not follow from it.
+void check_weights(const DecoderConfig& config, const DecoderWeights& weights);
+
+}  // namespace tercet
