@@ -149,6 +149,12 @@ class Fields:
             raise self.error(key, f"a list of {count}whole numbers, each at least {lowest}")
         return tuple(value)
 
+    def one_or_more_integers(self, key: str) -> tuple[int, ...]:
+        """Return what may be null, one whole number or a list of them."""
+        if key not in self:
+            return ()
+        return self.integers(key) if self.is_list(key) else (self.integer(key),)
+
     def object(self, key: str) -> Fields:
         """Return the object under `key`."""
         return Fields(self._values.get(key), self._file, self._name(key))
@@ -157,6 +163,17 @@ class Fields:
         """Return an object of objects."""
         inner = self.object(key)
         return {name: inner.object(name) for name in inner._values}
+
+    def is_list(self, key: str) -> bool:
+        """Say whether the value is a list."""
+        return isinstance(self._values.get(key), list)
+
+    def objects_of_list(self, key: str) -> list[Fields]:
+        """Return a list of objects."""
+        value = self._values.get(key)
+        if not isinstance(value, list):
+            raise self.error(key, "a list of objects")
+        return [Fields(item, self._file, f"{self._name(key)}[{index}]") for index, item in enumerate(value)]
 
     def mapping(self, key: str) -> dict[str, Any]:
         """Return the object under `key` as it is."""

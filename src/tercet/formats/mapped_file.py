@@ -12,7 +12,9 @@ import numpy.typing as npt
 
 from tercet.errors import FormatError, ModelNotFoundError, StorageError
 
-__all__ = ["MappedFile"]
+__all__ = ["MappedFile", "read_bytes"]
+
+MAX_SMALL_FILE_BYTES = 1 << 28
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -71,3 +73,16 @@ class MappedFile:
         """Tell the operating system that all of the file is about to be read."""
         if hasattr(mmap, "MADV_WILLNEED"):
             self._map.madvise(mmap.MADV_WILLNEED)
+
+
+def read_bytes(path: str | os.PathLike[str], max_bytes: int = MAX_SMALL_FILE_BYTES) -> bytes:
+    """Return the content of a file that has no reason to be large, such as a config or a tokenizer.
+
+    Raises:
+        FormatError: it is empty, not a regular file, or larger than `max_bytes`.
+        ModelNotFoundError, StorageError: it is not there, or cannot be read.
+    """
+    file = MappedFile(path)
+    if file.num_bytes > max_bytes:
+        raise FormatError(f"{file.path} is {file.num_bytes} bytes long, expected at most {max_bytes}")
+    return file.view(0, file.num_bytes, "the file").tobytes()

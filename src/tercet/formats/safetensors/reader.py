@@ -15,13 +15,12 @@ import numpy.typing as npt
 from tercet.errors import FormatError, ModelNotFoundError, UnsupportedFormatError
 from tercet.formats.fields import Fields, malformed, parse_json
 from tercet.formats.floats import FLOAT_TYPES, to_float32
-from tercet.formats.mapped_file import MappedFile
+from tercet.formats.mapped_file import MappedFile, read_bytes
 
 __all__ = ["SafetensorsFile", "SafetensorsFolder", "StoredTensor"]
 
 MAX_HEADER_BYTES = 100_000_000
 """The limit of the format itself."""
-MAX_INDEX_BYTES = 100_000_000
 SINGLE_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
 
@@ -169,9 +168,9 @@ class SafetensorsFolder:
 
     def _open_shards(self) -> list[SafetensorsFile]:
         index = self.path / INDEX_NAME
-        mapped = MappedFile(index)
-        data = mapped.view(0, min(mapped.num_bytes, MAX_INDEX_BYTES), "the index").tobytes()
-        weight_map = Fields(parse_json(data, index, "the index"), index, "index").object("weight_map")
+        weight_map = Fields(parse_json(read_bytes(index), index, "the index"), index, "index").object(
+            "weight_map"
+        )
         files: dict[str, SafetensorsFile] = {}
         for name in weight_map:
             shard = weight_map.text(name)
