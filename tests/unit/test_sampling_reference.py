@@ -137,6 +137,11 @@ def test_logits_that_give_no_token(logits: np.ndarray, message: str) -> None:
         sample(logits, SamplingParams(seed=1))
 
 
+def test_a_penalty_that_overflows_is_refused() -> None:
+    with pytest.raises(ParameterError, match="the largest logit is inf"):
+        greedy(f32(3e38, 1), [0], [], repetition_penalty=0.01)
+
+
 def test_tokens_and_seed_are_checked() -> None:
     with pytest.raises(ParameterError, match="token id 2 is not in the vocabulary of 2 tokens"):
         sample(f32(1, 2), SamplingParams(seed=1), [2])

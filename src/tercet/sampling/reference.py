@@ -68,7 +68,9 @@ def sample(
             seed is missing.
     """
     _check(logits, prompt_ids, generated_ids)
-    penalized = _penalized(logits, params, prompt_ids, generated_ids)
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused
+        penalized = _penalized(logits, params, prompt_ids, generated_ids)
+    _check_largest(penalized)
     if params.temperature == 0:
         return int(np.argmax(penalized))  # the first of equals
     if params.seed is None:
@@ -107,8 +109,12 @@ def _penalized(
 def _check(logits: NDArray[np.float32], prompt_ids: Sequence[int], generated_ids: Sequence[int]) -> None:
     if logits.dtype != np.float32 or logits.ndim != 1 or not logits.size:
         raise ParameterError(f"logits are float32 [vocab], not {logits.dtype} {list(logits.shape)}")
-    if not np.isfinite(largest := logits.max()):
-        raise ParameterError(f"the largest logit is {largest}: there is no probability to draw from")
+    _check_largest(logits)
     for token in (*prompt_ids, *generated_ids):
         if not 0 <= token < logits.size:
             raise ParameterError(f"token id {token} is not in the vocabulary of {logits.size} tokens")
+
+
+def _check_largest(logits: NDArray[np.float32]) -> None:
+    if not np.isfinite(largest := logits.max()):  # NaN, if any logit is NaN
+        raise ParameterError(f"the largest logit is {largest}: there is no probability to draw from")
