@@ -74,8 +74,8 @@ struct Batch {
 
 // Throws std::invalid_argument, saying which operand should be what and is what, unless the batch fits: ids in the
 // vocabulary, contexts within max_context, tables that name enough existing blocks, and no block that one sequence writes
-// while another uses it.
-void check_batch(const DecoderConfig& config, const KvShape& cache, const Batch& batch);
+// while another uses it. `writers` is scratch memory.
+void check_batch(const DecoderConfig& config, const KvShape& cache, const Batch& batch, std::vector<std::int32_t>& writers);
 
 class Decoder {
   public:
@@ -88,6 +88,9 @@ class Decoder {
     KvShape cache_shape(std::size_t num_blocks, std::size_t block_tokens) const noexcept {
         return {config_.num_layers, config_.num_kv_heads, config_.head_dim, num_blocks, block_tokens};
     }
+
+    // Memory that steps have needed so far, besides weights and cache.
+    std::size_t scratch_bytes() const noexcept;
 
     // Writes the keys and values of the batch's tokens into the cache and the wanted logits to
     // logits [logit_rows][vocab_size]. Throws as check_batch does, before anything is written. Callers take turns.
@@ -108,6 +111,7 @@ class Decoder {
     std::mutex one_caller_;
 
     // Scratch of a step: grows to the largest step, then stays.
+    std::vector<std::int32_t> writers_;           // [blocks], for check_batch
     std::vector<TokenPlace> places_;
     AlignedBuffer<float> cosines_, sines_;        // [tokens][head_dim / 2]
     AlignedBuffer<float> residual_;               // [tokens][hidden_size]

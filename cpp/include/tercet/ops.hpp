@@ -59,6 +59,11 @@ struct ThreadScratch {
     AlignedBuffer<float> rows;          // the same as floats
     AlignedBuffer<float> products;      // float products of a few tokens and rows
     AlignedBuffer<float> scores;        // attention scores of a group of heads
+
+    std::size_t num_bytes() const noexcept {
+        return sums.size() * sizeof(std::int32_t) + codes.size() +
+               (rows.size() + products.size() + scores.size()) * sizeof(float);
+    }
 };
 
 // Threads, kernels and scratch memory: who does the work.
@@ -70,6 +75,11 @@ class Team {
     const KernelTable& kernels() const noexcept { return kernels_; }
     int num_threads() const noexcept { return pool_.num_threads(); }
     std::span<ThreadScratch> scratch() noexcept { return scratch_; }
+    std::size_t scratch_bytes() const noexcept {
+        std::size_t bytes = 0;
+        for (const ThreadScratch& scratch : scratch_) bytes += scratch.num_bytes();
+        return bytes;
+    }
 
     // Calls part(share, scratch) once on every thread; share(count) is that thread's part of `count` pieces.
     template <class Part>

@@ -1,7 +1,4 @@
 // Everything that could be wrong with a batch, checked before the first byte is written.
-#include <algorithm>
-#include <vector>
-
 #include "decoder/rejection.hpp"
 #include "tercet/decoder.hpp"
 
@@ -47,9 +44,10 @@ Extent extent(const Batch& batch, std::size_t sequence) {
     return {begin, begin + static_cast<std::size_t>(batch.sequence_starts[sequence + 1] - batch.sequence_starts[sequence])};
 }
 
-void check_tables(const DecoderConfig& config, const KvShape& cache, const Batch& batch) {
+void check_tables(const DecoderConfig& config, const KvShape& cache, const Batch& batch,
+                  std::vector<std::int32_t>& writer) {
     constexpr std::int32_t nobody = -1;
-    std::vector<std::int32_t> writer(cache.num_blocks, nobody);
+    writer.assign(cache.num_blocks, nobody);
     const std::size_t sequences = batch.context_lengths.size();
     const auto for_each_block = [&](std::size_t s, auto visit) {  // visit(block, column, is it written)
         const Extent positions = extent(batch, s);
@@ -98,7 +96,8 @@ void check_tables(const DecoderConfig& config, const KvShape& cache, const Batch
 
 }  // namespace
 
-void check_batch(const DecoderConfig& config, const KvShape& cache, const Batch& batch) {
+void check_batch(const DecoderConfig& config, const KvShape& cache, const Batch& batch,
+                 std::vector<std::int32_t>& writers) {
     if (cache.num_layers != config.num_layers || cache.num_kv_heads != config.num_kv_heads ||
         cache.head_dim != config.head_dim)
         reject(operation, "cache", "one made for this decoder",
@@ -114,7 +113,7 @@ void check_batch(const DecoderConfig& config, const KvShape& cache, const Batch&
                std::to_string(batch.block_tables.rows));
     check_range("token_ids", batch.token_ids, config.vocab_size);
     check_range("logit_rows", batch.logit_rows, batch.token_ids.size());
-    check_tables(config, cache, batch);
+    check_tables(config, cache, batch, writers);
 }
 
 }  // namespace tercet

@@ -26,8 +26,8 @@ Decoder::Decoder(const DecoderConfig& config, DecoderWeights weights, const Kern
       team_(kernels, num_threads) {}
 
 void Decoder::forward(KvCache& cache, const Batch& batch, float* logits) {
-    check_batch(config_, cache.shape(), batch);
     const std::lock_guard turn(one_caller_);
+    check_batch(config_, cache.shape(), batch, writers_);
     const FloatEnvironment environment;
     const std::size_t tokens = batch.token_ids.size(), hidden = config_.hidden_size;
     grown(wanted_, batch.logit_rows.size() * hidden);
@@ -50,6 +50,14 @@ void Decoder::forward(KvCache& cache, const Batch& batch, float* logits) {
     }
     if (!batch.logit_rows.empty())
         project(team_, weights_.output_head, wanted_.data(), batch.logit_rows.size(), logits);
+}
+
+std::size_t Decoder::scratch_bytes() const noexcept {
+    std::size_t floats = 0;
+    for (const AlignedBuffer<float>* buffer :
+         {&cosines_, &sines_, &residual_, &query_, &key_, &value_, &gate_, &up_, &wanted_})
+        floats += buffer->size();
+    return floats * sizeof(float) + input_.scratch_bytes() + team_.scratch_bytes();
 }
 
 // x = x + O( sub_norm( attend( rotate(Q h), rotate(K h), V h ) ) ),  h = norm(x)
