@@ -1,0 +1,15 @@
+"""Text <-> token ids, and conversations -> token ids.
+
+tokenizer            a `tokenizer.json` at work; text from users never becomes a control token
+token_bytes          the bytes that each token stands for
+incremental_decoder  ids one at a time -> text, never half a character
+chat_template        messages -> ids by the template that a model came with
+"""
+
+from __future__ import annotations
+
+from tercet.tokenization.chat_template import ChatTemplate
+from tercet.tokenization.incremental_decoder import IncrementalDecoder
+from tercet.tokenization.tokenizer import Tokenizer
+
+__all__ = ["ChatTemplate", "IncrementalDecoder", "Tokenizer"]
