@@ -1,0 +1,247 @@
+"""Opening a model, whatever it is stored as: the meeting point of formats, config and tokenizer.
+
+    native file (.tercet)            mapped; matrices are views into the file
+    folder of BitNetForCausalLM      mapped; masters become ternary as they are looked up
+
+Here the parts are checked against each other: every tensor that the config calls for is there, in its shape
+and in a type that it may have, and no other. What passes can be given to the decoder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from tercet.errors import FormatError, ModelNotFoundError, ParameterError, UnsupportedFormatError
+from tercet.formats.floats import FLOAT_TYPES, has_only_finite
+from tercet.formats.huggingface import HuggingFaceFolder
+from tercet.formats.mapped_file import MappedFile
+from tercet.formats.matrices import FloatMatrix, PackedMatrix
+from tercet.formats.safetensors import StoredTensor
+from tercet.formats.tercet import TercetFile
+from tercet.models.config import ModelConfig
+from tercet.models.tensor_names import is_ternary, tensor_shapes, to_huggingface
+from tercet.quantization.packings import packing as packing_of
+from tercet.quantization.ternary_tensor import TernaryTensor
+from tercet.quantization.weights import absmean_ternary
+from tercet.tokenization import Tokenizer
+
+__all__ = ["LoadedModel", "load_model"]
+
+TOKENIZER_BLOB = "tokenizer.json"
+Matrix = PackedMatrix | FloatMatrix
+ReferenceWeight = TernaryTensor | npt.NDArray[np.float32]
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model as it was found. Nothing is held in memory that a mapped file can provide."""
+
+    path: Path
+    config: ModelConfig
+    weights: Mapping[str, Matrix]
+    """Canonical name -> matrix for the decoder. Made when it is looked up, so look each up once."""
+    reference_weights: Mapping[str, ReferenceWeight]
+    """The same as `tercet.reference` takes them, made when looked up."""
+    tokenizer_json: bytes | None = None
+    chat_template: str | None = None
+    generation_config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Sampling settings that the model came with, under the names of `SamplingParams`."""
+    metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def tokenizer(self) -> Tokenizer:
+        """Make the model's tokenizer.
+
+        Raises:
+            FormatError: the model has none, or it makes ids that are not in the model's vocabulary.
+        """
+        if self.tokenizer_json is None:
+            raise FormatError(f"{self.path} holds no tokenizer, so it can take token ids but no text")
+        tokenizer = Tokenizer(self.tokenizer_json)
+        if tokenizer.vocab_size > self.config.vocab_size:
+            raise FormatError(
+                f"{self.path}: the tokenizer has {tokenizer.vocab_size} tokens, "
+                f"expected at most the {self.config.vocab_size} of the model. They do not belong together."
+            )
+        return tokenizer
+
+
+def load_model(
+    path: str | os.PathLike[str], verify: bool | None = None, packing: str = "two_bit"
+) -> LoadedModel:
+    """Open the model at `path`.
+
+    Args:
+        path: a native file or a folder; `tercet.models.registry.resolve` turns names into paths.
+        verify: whether to check a native file's content against its checksums (by default up to 4 GiB).
+        packing: how masters that become ternary are packed; a native file keeps its own.
+
+    Raises:
+        FormatError: it is damaged, or its parts do not fit together.
+        UnsupportedFormatError: it is a file of another kind.
+        UnsupportedModelError: it holds a model that this release does not run.
+        ModelNotFoundError, StorageError: it is not there, or cannot be read.
+    """
+    found = Path(path)
+    if found.is_dir():
+        return _load_folder(HuggingFaceFolder(found), packing)
+    if not TercetFile.recognizes(found):
+        _refuse_other_files(found)
+    return _load_native(TercetFile(found, verify))
+
+
+def _load_native(file: TercetFile) -> LoadedModel:
+    header = file.header
+    config = _config(header.config, file.path)
+    shapes = tensor_shapes(config)
+    _check_names(file.path, header.tensors, shapes)
+    for name, shape in shapes.items():
+        entry = header.tensors[name]
+        _check_shape(file.path, name, (entry.rows, entry.depth), shape if len(shape) == 2 else (1, *shape))
+        allowed = ("f32",) if len(shape) == 1 else tuple(FLOAT_TYPES)
+        if entry.type not in allowed and not is_ternary(name):
+            raise UnsupportedFormatError(
+                f"{file.path}: tensor {name} is stored as {entry.type}, expected {' or '.join(allowed)}"
+            )
+
+    def reference(name: str) -> ReferenceWeight:
+        matrix = file.tensor(name)
+        if isinstance(matrix, PackedMatrix):
+            return matrix.unpack()
+        return matrix.float32().reshape(shapes[name])
+
+    return LoadedModel(
+        path=file.path,
+        config=config,
+        weights=_MadeOnLookup(shapes, file.tensor),
+        reference_weights=_MadeOnLookup(shapes, reference),
+        tokenizer_json=file.blob(TOKENIZER_BLOB) if TOKENIZER_BLOB in header.blobs else None,
+        chat_template=header.chat_template,
+        generation_config=header.generation,
+        metadata=header.metadata,
+    )
+
+
+def _load_folder(folder: HuggingFaceFolder, packing: str) -> LoadedModel:
+    config = _config(folder.model_fields, folder.path)
+    shapes = tensor_shapes(config)
+    tensors = {name: folder.tensors.get(str(to_huggingface(name))) for name in shapes}
+    named = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    known = {to_huggingface(name) for name in shapes} | {to_huggingface("output_head")}
+    _check_names(folder.path, [*named, *(name for name in folder.tensors if name not in known)], shapes)
+    for name, tensor in named.items():
+        _check_shape(tensor.file, tensor.name, tensor.shape, shapes[name])
+
+    def reference(name: str) -> ReferenceWeight:
+        if folder.ternary_masters and is_ternary(name):
+            return _ternary(named[name])
+        return _finite(named[name]).float32()
+
+    def matrix(name: str) -> Matrix:
+        shape = shapes[name]
+        rows, depth = shape if len(shape) == 2 else (1, shape[0])
+        if folder.ternary_masters and is_ternary(name):
+            tensor = _ternary(named[name])
+            packed = packing_of(packing).pack(tensor.codes)
+            return PackedMatrix(packing, rows, depth, packed, tensor.scales.reshape(-1))
+        stored = _finite(named[name])
+        if len(shape) == 1:
+            return FloatMatrix("f32", rows, depth, stored.float32())
+        # A file may begin its tensors at any byte; the decoder reads elements where they are aligned.
+        return FloatMatrix(
+            str(stored.float_type), rows, depth, np.require(stored.elements(), requirements="A")
+        )
+
+    return LoadedModel(
+        path=folder.path,
+        config=config,
+        weights=_MadeOnLookup(shapes, matrix),
+        reference_weights=_MadeOnLookup(shapes, reference),
+        tokenizer_json=folder.tokenizer_json(),
+        chat_template=folder.chat_template,
+        generation_config=folder.generation,
+    )
+
+
+class _MadeOnLookup(Mapping[str, T]):
+    """A mapping that makes its values anew each time: a large model never is in memory as a whole."""
+
+    def __init__(self, names: Iterable[str], make: Callable[[str], T]) -> None:
+        self._names = dict.fromkeys(names)
+        self._make = make
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._make(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _config(fields: Mapping[str, Any], path: Path) -> ModelConfig:
+    try:
+        return ModelConfig.from_dict(fields)
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}") from error
+
+
+def _check_names(path: Path, found: Iterable[str], expected: Iterable[str]) -> None:
+    missing = [name for name in expected if name not in set(found)]
+    unknown = [name for name in found if name not in set(expected)]
+    for problem, names in (("lacks", missing), ("holds unknown", unknown)):
+        if names:
+            others = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise FormatError(
+                f"{path} {problem} tensors: {', '.join(names[:3])}{others}. "
+                "It is incomplete, or its config is that of another model."
+            )
+
+
+def _check_shape(file: Path, name: str, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    if found != expected:
+        raise FormatError(f"{file}: tensor {name} has the shape {list(found)}, expected {list(expected)}")
+
+
+def _finite(tensor: StoredTensor) -> StoredTensor:
+    if not has_only_finite(tensor.elements(), str(tensor.float_type)):
+        raise FormatError(f"{tensor.file}: tensor {tensor.name} holds infinite values or NaN")
+    return tensor
+
+
+def _ternary(tensor: StoredTensor) -> TernaryTensor:
+    try:
+        return absmean_ternary(tensor.float32())
+    except ParameterError as error:
+        raise FormatError(f"{tensor.file}: tensor {tensor.name}: {error}") from error
+
+
+def _refuse_other_files(path: Path) -> None:
+    """Raise for a file that is not ours, saying what it is if that can be seen."""
+    if not path.exists():
+        raise ModelNotFoundError(f"no file or folder is at {path}")
+    file = MappedFile(path)
+    first = file.view(0, min(16, file.num_bytes), "the first bytes").tobytes()
+    kinds = {
+        b"GGUF": "a GGUF file, which this release does not read",
+        b"PK\x03\x04": "a zip archive (a PyTorch checkpoint?); pickles run code, so we never read one",
+        b"\x80": "a pickle; pickles run code, so we never read one",
+    }
+    kind = next((kind for magic, kind in kinds.items() if first.startswith(magic)), None)
+    if kind is None and first[8:9] == b"{":
+        kind = (
+            "a single safetensors file; the folder it came in also holds config.json, which says what it is"
+        )
+    if kind is None:
+        kind = f"not a model file: it begins with {first[:8]!r}"
+    raise UnsupportedFormatError(f"{path} is {kind}. Give a .tercet file or a Hugging Face folder.")
