@@ -1,0 +1,129 @@
+"""`tercet train`: from text files to a trained ternary model that `tercet convert` turns into a file."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from tercet.training.settings import TrainingSettings
+
+app = typer.Typer(add_completion=False)
+INTERRUPTED = 130
+
+
+@app.command()
+def train(
+    data: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Text to learn from: .jsonl and .txt files, or one folder of tokens made earlier."
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the run: log, loss curve, checkpoints.")
+    ],
+    preset: Annotated[
+        str, typer.Option(help="Shape and hyper-parameters: tiny, 125m, 700m, 1.3b, 2b4t, 3b.")
+    ] = "tiny",
+    config: Annotated[
+        Path | None, typer.Option(help="A settings.json (every run folder has one) instead of a preset.")
+    ] = None,
+    second_stage: Annotated[
+        Path | None,
+        typer.Option(help="Folder of tokens for stage 2 of the schedule; default: the same data."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Number of optimizer steps.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Sequences a step.")] = None,
+    context: Annotated[int | None, typer.Option(help="Tokens a sequence.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights and of the order of the data.")] = None,
+    full_precision: Annotated[
+        bool, typer.Option(help="Train the float twin instead of ternary weights.")
+    ] = False,
+    compile: Annotated[
+        bool, typer.Option(help="Compile the network (slower start, much faster steps).")
+    ] = True,
+    resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint of the run.")] = False,
+) -> None:
+    """Train a ternary model from scratch; Ctrl-C keeps what was learned, --resume goes on from there."""
+    from tercet.environment import optional_import
+
+    optional_import("torch", "train")
+    optional_import("accelerate", "train")
+    from tercet.training.loop import Progress
+    from tercet.training.loop import train as run_training
+    from tercet.training.settings import TrainingSettings
+    from tercet.training.settings import preset as preset_of
+
+    settings_path = output / "settings.json"
+    if resume and settings_path.exists() and config is None:
+        config = settings_path
+    settings = TrainingSettings.load(config) if config else preset_of(preset)
+    changes = {"batch_size": batch_size, "context": context, "seed": seed}
+    settings = dataclasses.replace(
+        settings,
+        schedule=dataclasses.replace(settings.schedule, num_steps=steps or settings.schedule.num_steps),
+        ternary=settings.ternary and not full_precision,
+        compile=settings.compile and compile,
+        **{name: value for name, value in changes.items() if value is not None},  # type: ignore[arg-type]
+    )
+    tokens = _token_folder(data, output, settings)
+    output.mkdir(parents=True, exist_ok=True)
+    settings.save(settings_path)
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(
+            "starting (compiling the network takes a minute)", total=settings.schedule.num_steps
+        )
+
+        def show(progress: Progress) -> None:
+            valid = "" if progress.validation_loss is None else f", validation {progress.validation_loss:.3f}"
+            text = f"loss {progress.loss:.3f}{valid}, {progress.tokens_per_second:,.0f} tokens/s"
+            bar.update(task, completed=progress.step, description=text)
+
+        result = run_training(
+            settings, tokens, output, resume=resume, second_stage_data=second_stage, on_step=show
+        )
+    if result.interrupted:
+        print(
+            f"stopped after step {result.step}; nothing is lost. Go on with: "
+            f"tercet train {' '.join(map(str, data))} --output {output} --resume",
+            file=sys.stderr,
+        )
+        raise typer.Exit(INTERRUPTED)
+    print(f"{result.checkpoint}")
+    print(
+        f"validation loss {result.validation_loss:.4f} nats a token after {result.step} steps. "
+        f"Make a file of it with: tercet convert {result.checkpoint} model.tercet",
+        file=sys.stderr,
+    )
+
+
+def _token_folder(data: list[Path], output: Path, settings: TrainingSettings) -> Path:
+    """The folder of tokens to train on, made from text files once and kept in the run folder."""
+    from tercet.errors import ParameterError
+    from tercet.training.preparation import prepare_tokens
+
+    if len(data) == 1 and data[0].is_dir():
+        return data[0]
+    if folders := [path for path in data if path.is_dir()]:
+        raise ParameterError(f"{folders[0]} is a folder; give either text files or a single folder of tokens")
+    tokens = output / "tokens"
+    if not (tokens / "tokens.json").exists():
+        prepare_tokens(
+            data,
+            tokens,
+            settings.model.vocab_size,
+            settings.context,
+            lambda stage: print(stage, file=sys.stderr),
+        )
+    return tokens

@@ -1,0 +1,43 @@
+"""Validation loss and samples during training, in float32 and with full quantization.
+
+This is what the exported file will do: no autocast, λ = 1.
+"""
+
+from __future__ import annotations
+
+import torch
+from tokenizers import Tokenizer
+
+from tercet.training.model import TernaryDecoder
+from tercet.training.tokenizer import BEGIN, END, TURN_END, special_token_id
+
+_ROWS = 8
+TEMPERATURE = 0.7
+
+
+@torch.no_grad()
+def evaluate(model: TernaryDecoder, windows: torch.Tensor) -> float:
+    """Mean loss in nats a token over `windows` [count, context + 1]."""
+    device = model.cosines.device
+    strength = float(model.strength.value)
+    model.strength.value.fill_(1.0)
+    losses = [float(model(rows.to(device))) * len(rows) for rows in torch.split(windows, _ROWS)]
+    model.strength.value.fill_(strength)
+    return sum(losses) / len(windows)
+
+
+@torch.no_grad()
+def sample(model: TernaryDecoder, tokenizer: Tokenizer, prompt: str, num_tokens: int, seed: int) -> str:
+    """Continue `prompt` by at most `num_tokens` tokens drawn at temperature 0.7."""
+    device = model.cosines.device
+    generator = torch.Generator(device).manual_seed(seed)
+    ids = [special_token_id(tokenizer, BEGIN), *tokenizer.encode(prompt, add_special_tokens=False).ids]
+    start = len(ids)
+    stops = {special_token_id(tokenizer, token) for token in (END, TURN_END)}
+    while len(ids) < min(start + num_tokens, model.config.max_context):
+        logits = model.logits(torch.tensor([ids], device=device))[0, -1]
+        drawn = int(torch.multinomial((logits / TEMPERATURE).softmax(-1), 1, generator=generator))
+        if drawn in stops:
+            break
+        ids.append(drawn)
+    return prompt + str(tokenizer.decode(ids[start:]))

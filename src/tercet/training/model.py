@@ -1,0 +1,161 @@
+"""The BitNet b1.58-2B-4T network in PyTorch, for training.
+
+Module names are those of `BitNetForCausalLM` in transformers, so that `state_dict()` is already the
+content of its `model.safetensors`. The specification of the forward pass is `tercet.reference`; this is
+the same arithmetic with gradients. Shapes below: B sequences, T positions, H heads, D head size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tercet.models.config import ModelConfig
+from tercet.training.attention import causal_attention
+from tercet.training.bitlinear import BitLinear, QuantizationStrength
+
+
+class RmsNorm(nn.Module):
+    """x / sqrt(mean(x²) + ε) · weight over the last axis, in float32."""
+
+    def __init__(self, size: int, epsilon: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.epsilon = epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalize `x` [..., size]."""
+        return functional.rms_norm(x.float(), self.weight.shape, self.weight, self.epsilon)
+
+
+def rope_table(config: ModelConfig, length: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines [length, head_dim] of the rotary embedding, halves repeated (RoFormer, eq. 34)."""
+    exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
+    angles = torch.outer(torch.arange(length, dtype=torch.float32), config.rope_theta**-exponents)
+    angles = torch.cat([angles, angles], dim=-1)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """Rotate `x` [B, H, T, D] by position: pairs are (i, i + D/2)."""
+    first, second = x.chunk(2, dim=-1)
+    return x * cosines + torch.cat([-second, first], dim=-1) * sines
+
+
+class Attention(nn.Module):
+    """Grouped-query causal attention with a norm before the output projection (SubLN)."""
+
+    def __init__(self, config: ModelConfig, strength: QuantizationStrength, ternary: bool) -> None:
+        super().__init__()
+        self.config = config
+        query, key = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+        self.q_proj = BitLinear(config.hidden_size, query, strength, ternary)
+        self.k_proj = BitLinear(config.hidden_size, key, strength, ternary)
+        self.v_proj = BitLinear(config.hidden_size, key, strength, ternary)
+        self.o_proj = BitLinear(query, config.hidden_size, strength, ternary)
+        self.attn_sub_norm = (
+            RmsNorm(query, config.rms_norm_eps) if config.attention_sub_norm else nn.Identity()
+        )
+
+    def forward(self, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+        """Attend over `x` [B, T, hidden]."""
+        batch, length, _ = x.shape
+
+        def heads(projected: Tensor) -> Tensor:
+            return projected.view(batch, length, -1, self.config.head_dim).transpose(1, 2)
+
+        query = rotate(heads(self.q_proj(x)).float(), cosines, sines)
+        key = rotate(heads(self.k_proj(x)).float(), cosines, sines)
+        value = heads(self.v_proj(x))
+        mixed = causal_attention(query.to(value.dtype), key.to(value.dtype), value)
+        mixed = mixed.transpose(1, 2).reshape(batch, length, -1)
+        projected: Tensor = self.o_proj(self.attn_sub_norm(mixed))
+        return projected
+
+
+class FeedForward(nn.Module):
+    """Gated squared ReLU (or SiLU): down(norm(act(gate x) · up x))."""
+
+    def __init__(self, config: ModelConfig, strength: QuantizationStrength, ternary: bool) -> None:
+        super().__init__()
+        self.squared_relu = config.activation == "relu2"
+        self.gate_proj = BitLinear(config.hidden_size, config.ffn_size, strength, ternary)
+        self.up_proj = BitLinear(config.hidden_size, config.ffn_size, strength, ternary)
+        self.down_proj = BitLinear(config.ffn_size, config.hidden_size, strength, ternary)
+        self.ffn_sub_norm = (
+            RmsNorm(config.ffn_size, config.rms_norm_eps) if config.ffn_sub_norm else nn.Identity()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply to `x` [B, T, hidden]."""
+        gate = self.gate_proj(x).float()
+        gate = functional.relu(gate).square() if self.squared_relu else functional.silu(gate)
+        projected: Tensor = self.down_proj(self.ffn_sub_norm(gate * self.up_proj(x)))
+        return projected
+
+
+class Layer(nn.Module):
+    """One pre-norm transformer layer."""
+
+    def __init__(self, config: ModelConfig, strength: QuantizationStrength, ternary: bool) -> None:
+        super().__init__()
+        self.input_layernorm = RmsNorm(config.hidden_size, config.rms_norm_eps)
+        self.self_attn = Attention(config, strength, ternary)
+        self.post_attention_layernorm = RmsNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = FeedForward(config, strength, ternary)
+
+    def forward(self, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+        """Residual attention, then residual feed-forward, on `x` [B, T, hidden]."""
+        x = x + self.self_attn(self.input_layernorm(x), cosines, sines)
+        x = x + self.mlp(self.post_attention_layernorm(x))
+        return x
+
+
+class Body(nn.Module):
+    """Embedding, layers and the final norm: everything but the output head."""
+
+    def __init__(self, config: ModelConfig, strength: QuantizationStrength, ternary: bool) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Layer(config, strength, ternary) for _ in range(config.num_layers))
+        self.norm = RmsNorm(config.hidden_size, config.rms_norm_eps)
+
+
+class TernaryDecoder(nn.Module):
+    """The whole network; `logits` is the model, `forward` its training loss."""
+
+    def __init__(self, config: ModelConfig, ternary: bool = True) -> None:
+        super().__init__()
+        self.config = config
+        self.strength = QuantizationStrength()
+        self.model = Body(config, self.strength, ternary)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        if config.tied_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
+        self.cosines: Tensor
+        self.sines: Tensor
+        cosines, sines = rope_table(config, config.max_context)
+        self.register_buffer("cosines", cosines, persistent=False)
+        self.register_buffer("sines", sines, persistent=False)
+
+    def initialize(self, seed: int) -> None:
+        """Draw all matrices from N(0, 0.02²) with a generator of their own; norms stay at one."""
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                if parameter.ndim == 2:
+                    parameter.normal_(0.0, 0.02, generator=generator)
+
+    def logits(self, token_ids: Tensor) -> Tensor:
+        """Logits [B, T, vocab] for `token_ids` [B, T]."""
+        length = token_ids.shape[1]
+        x = self.model.embed_tokens(token_ids)
+        for layer in self.model.layers:
+            x = layer(x, self.cosines[:length], self.sines[:length])
+        return self.lm_head(self.model.norm(x))  # type: ignore[no-any-return]
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Mean cross-entropy in nats a token of predicting `windows[:, 1:]`; windows: int64 [B, T + 1]."""
+        logits = self.logits(windows[:, :-1])
+        return functional.cross_entropy(logits.float().flatten(0, 1), windows[:, 1:].flatten())

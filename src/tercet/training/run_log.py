@@ -1,0 +1,66 @@
+"""The history of a run: one JSON line an event, and a picture of the loss.
+
+{"event": "step", "step": 10, "loss": ..., "learning_rate": ..., "tokens": ..., "tokens_per_second": ...}
+{"event": "evaluation", "step": 250, "loss": ..., "nats_per_byte": ..., "perplexity": ..., "sample": "..."}
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tercet.environment import atomic_write, optional_import
+
+
+class RunLog:
+    """`log.jsonl` and `loss.png` in a run folder."""
+
+    def __init__(self, run: Path, resume_step: int) -> None:
+        self.path = run / "log.jsonl"
+        self.picture = run / "loss.png"
+        kept = (
+            [line for line in self._lines() if json.loads(line)["step"] <= resume_step] if resume_step else []
+        )
+        with atomic_write(self.path) as file:  # events after the checkpoint will happen again
+            file.write("".join(kept).encode())
+
+    def write(self, event: str, **values: Any) -> None:
+        """Append one event."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"event": event} | values, ensure_ascii=False) + "\n")
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        """All events of one kind, oldest first."""
+        return [event for event in map(json.loads, self._lines()) if event["event"] == kind]
+
+    def draw(self) -> None:
+        """Draw the training and validation loss over tokens."""
+        optional_import("matplotlib", "train").use("Agg")
+        pyplot = optional_import("matplotlib.pyplot", "train")
+        figure, axes = pyplot.subplots(figsize=(8, 5), dpi=110)
+        steps, evaluations = self.events("step"), self.events("evaluation")
+        axes.plot([e["tokens"] / 1e6 for e in steps], [e["loss"] for e in steps], lw=0.8, label="training")
+        axes.plot(
+            [e["tokens"] / 1e6 for e in evaluations],
+            [e["loss"] for e in evaluations],
+            "o-",
+            ms=3,
+            label="validation",
+        )
+        axes.set(
+            xlabel="tokens seen (millions)", ylabel="loss (nats a token)", title="Training of a ternary model"
+        )
+        axes.grid(alpha=0.3)
+        axes.legend()
+        with atomic_write(self.picture) as file:
+            figure.savefig(file, format="png")
+        pyplot.close(figure)
+
+    def _lines(self) -> list[str]:
+        if not self.path.exists():
+            return []
+        # A line cut short by a kill is dropped: its step will be done again.
+        return [
+            line for line in self.path.read_text(encoding="utf-8").splitlines(True) if line.endswith("\n")
+        ]
