@@ -36,11 +36,12 @@ class MemoryUsage:
         return asdict(self)
 
 
-def measure_memory(mapped_file: Path | None, kv_cache_bytes: int, proc: Path = Path("/proc")) -> MemoryUsage:
-    """Ask the operating system now. `proc` is where its process table is mounted (another one in tests)."""
-    mapped = mapped_resident = None
-    if mapped_file is not None:
-        mapped, mapped_resident = _mapping_of(mapped_file, proc / "self" / "smaps")
+def measure_memory(model: Path, kv_cache_bytes: int, proc: Path = Path("/proc")) -> MemoryUsage:
+    """Ask the operating system now what the process and a model at this path (file or folder) occupy.
+
+    `proc` is where the process table is mounted (another one in tests).
+    """
+    mapped, mapped_resident = _mapping_of(model, proc / "self" / "smaps")
     return MemoryUsage(
         resident_bytes=_resident(proc),
         peak_resident_bytes=peak_resident_bytes(proc),
@@ -106,19 +107,20 @@ def _kilobyte_field(file: Path, key: str) -> int | None:
     return None
 
 
-def _mapping_of(file: Path, smaps: Path) -> tuple[int | None, int | None]:
-    """Size and resident size, summed over the mappings of one file."""
+def _mapping_of(model: Path, smaps: Path) -> tuple[int | None, int | None]:
+    """Size and resident size, summed over the mappings of a file, or of the files in a folder."""
     try:
         lines = smaps.read_text(errors="surrogateescape").splitlines()
     except OSError:
         return None, None
-    suffix = " " + str(file.resolve())
+    path = str(model.resolve())
     size = resident = 0
     inside = False
     for line in lines:
         first = line.split(maxsplit=1)[0]
         if not first.endswith(":"):  # a header: "address perms offset dev inode path"
-            inside = line.endswith(suffix)
+            named = line.split(maxsplit=5)[5:]
+            inside = bool(named) and (named[0] == path or named[0].startswith(path + os.sep))
         elif inside and first == "Size:":
             size += int(line.split()[1]) * 1024
         elif inside and first == "Rss:":

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from tercet.engine.plan import Chunk
 from tercet.engine.request import Request
-from tercet.kernels.decoder import Decoder, KvCache, sample
+from tercet.kernels.decoder import Decoder, KvCache
+from tercet.kernels.sampling import sample
 
 Logits = npt.NDArray[np.float32]
 
@@ -38,8 +39,22 @@ class Runner:
 
     def sample(self, logits: Logits, request: Request) -> int:
         """Draw the next token of a request from its logits [vocab]."""
+        params = request.params
+        penalized = (params.repetition_penalty, params.presence_penalty, params.frequency_penalty) != (1, 0, 0)
         return sample(
-            logits, request.params, request.prompt_ids, request.generated_ids, step=len(request.generated_ids)
+            logits,
+            temperature=params.temperature,
+            top_k=params.top_k,
+            top_p=params.top_p,
+            min_p=params.min_p,
+            repetition_penalty=params.repetition_penalty,
+            presence_penalty=params.presence_penalty,
+            frequency_penalty=params.frequency_penalty,
+            seed=params.seed or 0,
+            # What was said so far matters to the penalties only; a long prompt is not copied for nothing.
+            prompt_ids=np.asarray(request.prompt_ids if penalized else (), np.int32),
+            generated_ids=np.asarray(request.generated_ids if penalized else (), np.int32),
+            step=len(request.generated_ids),
         )
 
     def _forward(

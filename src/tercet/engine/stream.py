@@ -49,6 +49,10 @@ class TextStream(Iterator[str]):
             )
         return result_of(self._request, {"model": self._model})
 
+    def stop(self) -> None:
+        """Ask the generation to end at its next step; takes no lock, so a signal handler may call it."""
+        self._request.cancel_requested = True
+
     def close(self) -> None:
         """Stop generating and free the memory; the text so far stays in `result`."""
         self._engine.cancel(self._request)
@@ -63,4 +67,4 @@ class TextStream(Iterator[str]):
 
     def __del__(self) -> None:
         # A finalizer may run inside the engine's own lock, so it only leaves a note for the next step.
-        self._request.cancel_requested = True
+        self.stop()

@@ -1,0 +1,71 @@
+"""Options that several commands share, with one wording."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+SAMPLING = "Sampling (default: the model's own, else temperature 0.7, top-p 0.9)"
+MACHINE = "Model and machine"
+
+
+def _sampling(*names: str, help: str) -> Any:
+    return typer.Option(*names, help=help, show_default=False, rich_help_panel=SAMPLING)
+
+
+MaxTokens = Annotated[
+    int | None, _sampling("--max-tokens", "-n", help="Most tokens to generate (default 256).")
+]
+Temperature = Annotated[
+    float | None, _sampling("--temperature", "-t", help="0 takes the likeliest token; higher is bolder.")
+]
+TopP = Annotated[float | None, _sampling("--top-p", help="Keep the likeliest tokens up to this probability.")]
+TopK = Annotated[int | None, _sampling("--top-k", help="Keep this many likeliest tokens; 0 keeps all.")]
+MinP = Annotated[
+    float | None, _sampling("--min-p", help="Keep tokens at least this fraction as likely as the likeliest.")
+]
+RepetitionPenalty = Annotated[
+    float | None, _sampling("--repetition-penalty", help="Above 1 makes tokens seen before less likely.")
+]
+Seed = Annotated[
+    int | None, _sampling("--seed", "-s", help="The same seed gives the same text (default: a new one).")
+]
+Stop = Annotated[
+    list[str] | None, _sampling("--stop", help="End before this text; may be given several times.")
+]
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Name or path of the model (default: the one that ships with the package).",
+        show_default=False,
+        rich_help_panel=MACHINE,
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        help="Threads to compute with (default: all physical cores).",
+        show_default=False,
+        rich_help_panel=MACHINE,
+    ),
+]
+Isa = Annotated[
+    str | None,
+    typer.Option(
+        "--isa",
+        help="Instruction set of the kernels, see `tercet doctor` (default: TERCET_ISA, or the best).",
+        show_default=False,
+        rich_help_panel=MACHINE,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """The options that the user named; the others keep the model's own defaults."""
+    return {name: value for name, value in options.items() if value is not None and value != []}

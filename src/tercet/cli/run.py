@@ -1,0 +1,81 @@
+"""`tercet run PROMPT`: one prompt, one answer, streamed."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from tercet.cli import options
+from tercet.cli.console import decoded
+
+app = typer.Typer()
+
+
+@app.command()
+def run(
+    prompt: Annotated[str, typer.Argument(help="The text to continue; `-` reads it from standard input.")],
+    max_tokens: options.MaxTokens = None,
+    temperature: options.Temperature = None,
+    top_p: options.TopP = None,
+    top_k: options.TopK = None,
+    min_p: options.MinP = None,
+    repetition_penalty: options.RepetitionPenalty = None,
+    seed: options.Seed = None,
+    stop: options.Stop = None,
+    model: options.Model = None,
+    threads: options.Threads = None,
+    isa: options.Isa = None,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Send the prompt as a chat message, by the model's template.")
+    ] = False,
+    json: options.Json = False,
+) -> None:
+    """Continue a prompt.
+
+    The text alone goes to standard output, as it is generated; a line of measured figures goes to standard
+    error.
+    """
+    from tercet.cli import console
+    from tercet.cli.figures import figures_data, figures_line
+    from tercet.cli.interrupts import stopped_by_interrupt
+    from tercet.llm import LLM
+    from tercet.sampling.params import SamplingParams
+
+    text = _read_standard_input() if prompt == "-" else prompt
+    params = SamplingParams(
+        **options.given(
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+            stop=stop,
+        )
+    )
+    with console.progress("Loading the model"):
+        llm = LLM(model, threads=threads, isa=isa)
+    stream = (
+        llm.stream_chat([{"role": "user", "content": text}], params) if chat else llm.stream(text, params)
+    )
+    with stopped_by_interrupt(stream) as interrupt:
+        for piece in stream:
+            if not json:
+                console.write_text(piece)
+    stream.close()
+    # After Ctrl-C too: the line with the text ends, and what was measured so far is told.
+    if json:
+        console.write_json(figures_data(stream.result, llm.memory_usage()))
+    else:
+        console.write_text("\n")
+        console.told().print(figures_line(stream.result, llm.memory_usage()), style="dim")
+    if interrupt.pressed:
+        raise KeyboardInterrupt
+
+
+def _read_standard_input() -> str:
+    text = decoded(sys.stdin.buffer.read())
+    return text.removesuffix("\n").removesuffix("\r")  # the end of the last line, which `echo` adds

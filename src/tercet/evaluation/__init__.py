@@ -1,0 +1,1 @@
+"""How good a model is, by figures that can be made again."""

@@ -1,0 +1,355 @@
+"""The Python front door: load a model, generate, stream, chat, and look inside.
+
+    from tercet import LLM, SamplingParams
+
+    with LLM() as llm:                                   # the model that ships with the package
+        print(llm.generate("Once upon a time").text)
+        for piece in llm.stream("The little dog", temperature=0):
+            print(piece, end="", flush=True)
+
+An `LLM` may be used from several threads; calls that overlap share the forward passes (see
+`tercet.engine`). Sampling follows, from weak to strong: the defaults of `SamplingParams`, the model's own
+generation config, what the caller named.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeAlias, cast, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from tercet.engine.engine import Engine
+from tercet.engine.kv_blocks import KvBlockPool
+from tercet.engine.memory import MemoryUsage, measure_memory, total_memory_bytes
+from tercet.engine.plan import StepLimits
+from tercet.engine.processors import available_cores
+from tercet.engine.request import Request
+from tercet.engine.result import GenerationResult, result_of
+from tercet.engine.runner import Runner
+from tercet.engine.stream import TextStream
+from tercet.engine.text_output import TextOutput
+from tercet.errors import ContextLengthError, ParameterError, TercetError, UnsupportedModelError
+from tercet.kernels.decoder import Decoder, KvCache
+from tercet.models.config import ModelConfig
+from tercet.models.loading import load_model
+from tercet.models.registry import resolve
+from tercet.sampling.params import SamplingParams
+from tercet.tokenization import ChatTemplate, IncrementalDecoder, Tokenizer
+from tercet.tokenization.chat_template import Message
+
+__all__ = ["LLM", "GenerationResult", "MemoryUsage", "TextStream"]
+
+Prompt: TypeAlias = "str | Sequence[int]"
+
+BLOCK_TOKENS = 16
+KV_ITEM_BYTES = {"f32": 4, "f16": 2}
+_SAMPLING_NAMES = {field.name for field in dataclasses.fields(SamplingParams) if field.init}
+
+
+class LLM:
+    """A loaded model that generates text.
+
+    Args:
+        model: the name of a model, or the path of a file or folder that the package can read; None is the
+        model
+            that ships with it.
+        threads: threads of the forward pass; None uses every physical core that the process may run on.
+        isa: the instruction set of the kernels (`tercet doctor` lists them); None takes `TERCET_ISA` or the
+        best. kv_dtype: "f32" (exact) or "f16" (half the memory) for keys and values. max_context: most
+        tokens of prompt and answer together, at most what the model was trained for.
+
+    Raises:
+        ModelNotFoundError, FormatError, UnsupportedModelError, IsaError, ParameterError: see `tercet.errors`.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | None = None,
+        threads: int | None = None,
+        isa: str | None = None,
+        kv_dtype: str = "f32",
+        max_context: int | None = None,
+    ) -> None:
+        if threads is None:
+            threads = available_cores()
+        if kv_dtype not in KV_ITEM_BYTES:
+            raise ParameterError(f"kv_dtype must be one of {', '.join(KV_ITEM_BYTES)}, not {kv_dtype!r}")
+        self.path: Path = resolve(model)
+        loaded = load_model(self.path)
+        self.config: ModelConfig = loaded.config
+        self.name: str = str(loaded.metadata.get("name") or self.path.stem)
+        self.max_context = _checked_context(max_context, self.config.max_context)
+        self.threads = threads
+        self._generation_config = loaded.generation_config
+        self._tokenizer = loaded.tokenizer() if loaded.tokenizer_json is not None else None
+        self._chat_template = _chat_template(loaded.chat_template, self._tokenizer, self.config)
+        decoder = Decoder(self.config, loaded.weights, threads=threads, isa=isa)
+        self.isa: str = decoder.isa
+        limits = StepLimits()
+        num_blocks = _num_kv_blocks(self.config, self.max_context, kv_dtype, limits)
+        cache = KvCache(decoder, num_blocks, BLOCK_TOKENS, kv_dtype)
+        self._kv_cache_bytes: int = cache.nbytes
+        self._open_engine: Engine | None = Engine(
+            Runner(decoder, cache), KvBlockPool(num_blocks, BLOCK_TOKENS), limits
+        )
+
+    # Text ---------------------------------------------------------------------------------------
+
+    @overload
+    def generate(
+        self, prompt: Prompt, params: SamplingParams | None = None, **sampling: Any
+    ) -> GenerationResult: ...
+
+    @overload
+    def generate(
+        self, prompt: Sequence[Prompt], params: SamplingParams | None = None, **sampling: Any
+    ) -> list[GenerationResult]: ...
+
+    def generate(
+        self, prompt: Prompt | Sequence[Prompt], params: SamplingParams | None = None, **sampling: Any
+    ) -> GenerationResult | list[GenerationResult]:
+        """Continue a prompt, or several in one batch; several give a list in their order.
+
+        A prompt is raw text (the model's begin-of-text token is put before it, no chat template; an empty one
+        starts from that token alone) or a list of token ids (taken as it is). Sampling is given as
+        `SamplingParams` or as its fields by name.
+
+        Raises:
+            ContextLengthError: a prompt leaves no room for an answer. Nothing has been generated then.
+            ParameterError: a prompt or a sampling value is not valid.
+        """
+        settings = self._settings(params, sampling)
+        batch = _batch_of(prompt)
+        if batch is None:
+            return self._run([self._request(self._prompt_ids(cast(Prompt, prompt)), settings)])[0]
+        requests = []
+        for index, one in enumerate(batch):
+            try:
+                requests.append(self._request(self._prompt_ids(one), settings))
+            except TercetError as error:
+                raise type(error)(f"prompt {index}: {error}") from error
+        return self._run(requests)
+
+    def stream(self, prompt: Prompt, params: SamplingParams | None = None, **sampling: Any) -> TextStream:
+        """Continue a prompt piece by piece; the pieces together are the text that `generate` gives."""
+        return self._stream(self._prompt_ids(prompt), self._settings(params, sampling))
+
+    def chat(
+        self, messages: Sequence[Message], params: SamplingParams | None = None, **sampling: Any
+    ) -> GenerationResult:
+        """Answer a conversation `[{"role": "user", "content": "..."}, ...]` by the model's chat template.
+
+        Raises:
+            UnsupportedModelError: the model has no chat template.
+            ContextLengthError: the conversation leaves no room for an answer.
+        """
+        return self._run([self._request(self.chat_tokens(messages), self._settings(params, sampling))])[0]
+
+    def stream_chat(
+        self, messages: Sequence[Message], params: SamplingParams | None = None, **sampling: Any
+    ) -> TextStream:
+        """Answer a conversation piece by piece."""
+        return self._stream(self.chat_tokens(messages), self._settings(params, sampling))
+
+    def chat_tokens(self, messages: Sequence[Message]) -> list[int]:
+        """Return the token ids that `chat` would read: the conversation, and the beginning of the answer.
+
+        Raises:
+            UnsupportedModelError: the model has no chat template.
+        """
+        if self._chat_template is None:
+            raise UnsupportedModelError(
+                f"{self.path} has no chat template, so it was not made for conversations; "
+                "use generate or `tercet run`"
+            )
+        return self._chat_template.encode(messages, add_generation_prompt=True)
+
+    # Looking inside -----------------------------------------------------------------------------
+
+    def logits(self, token_ids: Sequence[int]) -> npt.NDArray[np.float32]:
+        """Return the logits [tokens, vocab] after each token of a sequence; no token is added.
+
+        Raises:
+            ContextLengthError: there are more tokens than the context holds.
+            ParameterError: there are none, or one is not in the vocabulary.
+        """
+        ids = self._checked_ids(token_ids)
+        if not ids:
+            raise ParameterError("logits needs at least one token id, got an empty sequence")
+        if len(ids) > self.max_context:
+            raise ContextLengthError(f"{len(ids)} tokens do not fit into the context of {self.max_context}")
+        return self._engine.score(ids)
+
+    def tokenize(self, text: str) -> list[int]:
+        """Return the token ids of a text; no special token is added, and none is read out of the text."""
+        return self.tokenizer.encode(text)
+
+    def detokenize(self, token_ids: Sequence[int]) -> str:
+        """Return the text of token ids, special tokens shown by their names."""
+        return self.tokenizer.decode(self._checked_ids(token_ids), skip_special=False)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer; UnsupportedModelError where the file has none."""
+        if self._tokenizer is None:
+            raise UnsupportedModelError(
+                f"{self.path} holds no tokenizer, so it can neither read nor write text; "
+                "give prompts as token ids to logits()"
+            )
+        return self._tokenizer
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether `chat` works with this model."""
+        return self._chat_template is not None
+
+    def memory_usage(self) -> MemoryUsage:
+        """Measure now what the process and this model occupy."""
+        return measure_memory(self.path, self._kv_cache_bytes)
+
+    # Life ---------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Let go of the weights and the cache. Every later call but this one raises ParameterError."""
+        self._open_engine = None
+        self._kv_cache_bytes = 0
+
+    def __enter__(self) -> LLM:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # From prompt to request ---------------------------------------------------------------------
+
+    @property
+    def _engine(self) -> Engine:
+        if self._open_engine is None:
+            raise ParameterError("this LLM has been closed; make a new one")
+        return self._open_engine
+
+    def _settings(self, params: SamplingParams | None, named: Mapping[str, Any]) -> SamplingParams:
+        if params is not None and named:
+            raise ParameterError(f"give SamplingParams or {', '.join(named)} by name, not both")
+        if unknown := sorted(set(named) - _SAMPLING_NAMES):
+            raise ParameterError(
+                f"no sampling parameter is called {', '.join(unknown)}; "
+                f"there are {', '.join(sorted(_SAMPLING_NAMES))}"
+            )
+        return (params or SamplingParams(**named)).with_defaults(self._generation_config)
+
+    def _prompt_ids(self, prompt: Prompt) -> list[int]:
+        if not isinstance(prompt, str):
+            return self._checked_ids(prompt)
+        bos = self.config.bos_token_id
+        ids = self.tokenize(prompt)
+        if bos is None and not ids:
+            raise ParameterError(
+                "the prompt is empty, and this model has no begin-of-text token to start from"
+            )
+        return ids if bos is None else [bos, *ids]
+
+    def _checked_ids(self, token_ids: Iterable[int]) -> list[int]:
+        ids = []
+        for position, token_id in enumerate(token_ids):
+            try:
+                ids.append(operator.index(token_id))
+            except TypeError as error:
+                raise ParameterError(f"token {position} is {token_id!r}, not a whole number") from error
+            if not 0 <= ids[-1] < self.config.vocab_size:
+                raise ParameterError(
+                    f"token {position} is {ids[-1]}, but the vocabulary has ids 0 to "
+                    f"{self.config.vocab_size - 1}"
+                )
+        return ids
+
+    def _request(self, prompt_ids: list[int], settings: SamplingParams) -> Request:
+        if not prompt_ids:
+            raise ParameterError("the prompt has no tokens")
+        room = self.max_context - len(prompt_ids)
+        if room < 1:
+            raise ContextLengthError(
+                f"the prompt has {len(prompt_ids)} tokens, and the context of {self.max_context} tokens "
+                "must hold it and at least one more; shorten the prompt"
+            )
+        return Request(
+            prompt_ids,
+            settings.seeded(),
+            max_new_tokens=min(settings.max_tokens, room),
+            stop_ids=frozenset() if settings.ignore_eos else frozenset(self.config.eos_token_ids),
+            output=TextOutput(IncrementalDecoder(self.tokenizer), settings.stop),
+        )
+
+    def _stream(self, prompt_ids: list[int], settings: SamplingParams) -> TextStream:
+        request = self._request(prompt_ids, settings)
+        self._engine.submit(request)
+        return TextStream(self._engine, request, self.name)
+
+    def _run(self, requests: list[Request]) -> list[GenerationResult]:
+        engine = self._engine
+        try:
+            for request in requests:
+                engine.submit(request)
+            for request in requests:
+                while not request.finished:
+                    engine.advance(request)
+                engine.raise_error(request)
+        finally:
+            for request in requests:  # after an error or Ctrl-C nothing of this call goes on
+                engine.cancel(request)
+        return [result_of(request, {"model": self.name}) for request in requests]
+
+
+def _chat_template(
+    source: str | None, tokenizer: Tokenizer | None, config: ModelConfig
+) -> ChatTemplate | None:
+    if source is None or tokenizer is None:
+        return None
+    bos, *eos = (
+        "" if token_id is None else tokenizer.token_bytes(token_id).decode()
+        for token_id in (config.bos_token_id, *config.eos_token_ids[:1])
+    )
+    return ChatTemplate(source, tokenizer, bos_token=bos, eos_token="".join(eos))
+
+
+def _num_kv_blocks(config: ModelConfig, max_context: int, kv_dtype: str, limits: StepLimits) -> int:
+    """Blocks for as many full contexts as may run at once, within a quarter of the memory; at least one
+    context.
+
+    Blocks cost address space until they are used.
+    """
+    one_context = -(-max_context // BLOCK_TOKENS)
+    block_bytes = config.num_layers * 2 * config.kv_size * KV_ITEM_BYTES[kv_dtype] * BLOCK_TOKENS
+    affordable = (total_memory_bytes() or 0) // 4 // block_bytes
+    return max(one_context, min(one_context * limits.max_sequences, affordable))
+
+
+def _checked_context(asked: int | None, trained: int) -> int:
+    if asked is None:
+        return trained
+    if isinstance(asked, bool) or not isinstance(asked, int) or not 2 <= asked <= trained:
+        raise ParameterError(
+            f"max_context must be a whole number from 2 to the model's {trained}, not {asked!r}"
+        )
+    return asked
+
+
+def _batch_of(prompt: Any) -> Sequence[Prompt] | None:
+    """The prompts of a batch, or None for a single one: text, or a list that begins with a number."""
+    if isinstance(prompt, str):
+        return None
+    if isinstance(prompt, (bytes, Mapping)) or not isinstance(prompt, Sequence):
+        raise ParameterError(
+            "a prompt is a string or a list of token ids, several are a list of those, "
+            f"not {type(prompt).__name__}"
+        )
+    return None if prompt and not isinstance(prompt[0], (str, Sequence)) else prompt
