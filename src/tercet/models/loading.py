@@ -32,12 +32,31 @@ from tercet.quantization.ternary_tensor import TernaryTensor
 from tercet.quantization.weights import absmean_ternary
 from tercet.tokenization import Tokenizer
 
-__all__ = ["LoadedModel", "load_model"]
+__all__ = ["LoadedModel", "TensorInfo", "load_model"]
 
 TOKENIZER_BLOB = "tokenizer.json"
 Matrix = PackedMatrix | FloatMatrix
 ReferenceWeight = TernaryTensor | npt.NDArray[np.float32]
 T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorInfo:
+    """How a tensor is stored, and what the decoder gets."""
+
+    type: str
+    """A packing or a float type, as stored."""
+    shape: tuple[int, ...]
+    num_bytes: int
+    """Bytes in the file, scales included."""
+    granularity: str | None = None
+    """How far a scale reaches in a matrix that is ternary, or becomes so on loading; None for floats."""
+    group_size: int | None = None
+
+    @property
+    def is_master(self) -> bool:
+        """Whether floats are stored that become ternary on loading."""
+        return self.granularity is not None and self.type in FLOAT_TYPES
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -46,6 +65,8 @@ class LoadedModel:
 
     path: Path
     config: ModelConfig
+    tensors: Mapping[str, TensorInfo]
+    """Canonical name -> how the tensor is stored, known without reading it."""
     weights: Mapping[str, Matrix]
     """Canonical name -> matrix for the decoder. Made when it is looked up, so look each up once."""
     reference_weights: Mapping[str, ReferenceWeight]
@@ -117,9 +138,19 @@ def _load_native(file: TercetFile) -> LoadedModel:
             return matrix.unpack()
         return matrix.float32().reshape(shapes[name])
 
+    def info(name: str) -> TensorInfo:
+        entry = header.tensors[name]
+        num_bytes = sum(piece.num_bytes for piece in entry.pieces)
+        if entry.scales is None:
+            return TensorInfo(entry.type, shapes[name], num_bytes)
+        return TensorInfo(
+            entry.type, shapes[name], num_bytes, entry.scales.granularity, entry.scales.group_size
+        )
+
     return LoadedModel(
         path=file.path,
         config=config,
+        tensors={name: info(name) for name in shapes},
         weights=_MadeOnLookup(shapes, file.tensor),
         reference_weights=_MadeOnLookup(shapes, reference),
         tokenizer_json=file.blob(TOKENIZER_BLOB) if TOKENIZER_BLOB in header.blobs else None,
@@ -159,9 +190,15 @@ def _load_folder(folder: HuggingFaceFolder, packing: str) -> LoadedModel:
             str(stored.float_type), rows, depth, np.require(stored.elements(), requirements="A")
         )
 
+    def info(name: str) -> TensorInfo:
+        stored = named[name]
+        granularity = "tensor" if folder.ternary_masters and is_ternary(name) else None
+        return TensorInfo(stored.float_type or stored.dtype, shapes[name], stored.data.size, granularity)
+
     return LoadedModel(
         path=folder.path,
         config=config,
+        tensors={name: info(name) for name in shapes},
         weights=_MadeOnLookup(shapes, matrix),
         reference_weights=_MadeOnLookup(shapes, reference),
         tokenizer_json=folder.tokenizer_json(),

@@ -1,0 +1,22 @@
+"""From one way of storing a model to the native file.
+
+plan      what will be done, to be read before it is done
+convert   doing it: in little memory, all or nothing
+verify    whether the result computes what the source does
+"""
+
+from __future__ import annotations
+
+from tercet.conversion.convert import Conversion, Progress, convert
+from tercet.conversion.plan import ConversionPlan, plan_conversion
+from tercet.conversion.verify import Verification, compare_models
+
+__all__ = [
+    "Conversion",
+    "ConversionPlan",
+    "Progress",
+    "Verification",
+    "compare_models",
+    "convert",
+    "plan_conversion",
+]
