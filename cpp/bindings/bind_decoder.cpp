@@ -1,85 +1,19 @@
-// Decoder, its weights and its cache. Matrices borrow their buffers (memory-mapped, read-only arrays as well) and keep
-// them alive; the decoder keeps its matrices alive; nothing is copied except the weights of norms.
-#include <nanobind/ndarray.h>
-
+// Decoder, its weights and its cache. The decoder keeps its matrices alive, and they their buffers; nothing is copied
+// except the weights of norms.
 #include <algorithm>
 #include <memory>
 #include <vector>
 
-#include "packed_matrix.hpp"
+#include "matrix_arrays.hpp"
 #include "tercet/decoder.hpp"
 
 namespace tercet::bindings {
 namespace {
 
-using Bytes = nb::ndarray<const std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Floats = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using AnyVector = nb::ndarray<nb::ro, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Integers = nb::ndarray<const std::int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using IntegerTable = nb::ndarray<const std::int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
 std::span<const std::int32_t> span_of(const Integers& array) { return {array.data(), array.size()}; }
-
-// A packed matrix and the arrays that it lies in.
-class TernaryMatrixArray {
-  public:
-    TernaryMatrixArray(Bytes data, const std::string& packing, std::size_t rows, std::size_t depth, Floats scales)
-        : data_(std::move(data)), scales_(std::move(scales)), packing_(packing) {
-        check_packed_size("TernaryMatrix", packed_matrix("TernaryMatrix", packing, rows, depth), data_.size());
-        if (scales_.size() != 1 && scales_.size() != rows)
-            reject("TernaryMatrix", "scales", "1 or " + std::to_string(rows) + " numbers",
-                   std::to_string(scales_.size()));
-        const Packing kind = packing == "two_bit" ? Packing::two_bit : Packing::five_per_byte;
-        const std::size_t scale_step = scales_.size() == 1 ? 0 : 1;
-        matrix_ = {kind, data_.data(), rows, depth, scales_.data(), scale_step};
-    }
-
-    const TernaryMatrix& matrix() const noexcept { return matrix_; }
-    const std::string& packing() const noexcept { return packing_; }
-    std::size_t num_bytes() const noexcept { return data_.size() + scales_.size() * sizeof(float); }
-
-  private:
-    Bytes data_;
-    Floats scales_;
-    std::string packing_;
-    TernaryMatrix matrix_;
-};
-
-// A float matrix and the array that it lies in: float32, float16 (or its bits as uint16), bfloat16 as uint16.
-class FloatMatrixArray {
-  public:
-    FloatMatrixArray(AnyVector data, const std::string& type, std::size_t rows, std::size_t depth)
-        : data_(std::move(data)), type_(type) {
-        if (rows < 1 || depth < 1 || data_.size() / depth != rows || data_.size() % depth != 0)
-            reject("FloatMatrix", "data", std::to_string(rows) + " x " + std::to_string(depth) + " elements",
-                   std::to_string(data_.size()));
-        matrix_.rows = rows;
-        matrix_.depth = depth;
-        const bool is_bits = data_.dtype() == nb::dtype<std::uint16_t>();
-        const bool is_half = data_.dtype() == nb::dlpack::dtype{static_cast<std::uint8_t>(nb::dlpack::dtype_code::Float), 16, 1};
-        if (type == "f32") {
-            if (data_.dtype() != nb::dtype<float>()) reject("FloatMatrix", "data of type f32", "float32", "another type");
-            matrix_.data = static_cast<const float*>(data_.data());
-        } else if (type == "f16") {
-            if (!is_half && !is_bits) reject("FloatMatrix", "data of type f16", "float16 or uint16", "another type");
-            matrix_.data = static_cast<const float16*>(data_.data());
-        } else if (type == "bf16") {
-            if (!is_bits) reject("FloatMatrix", "data of type bf16", "uint16", "another type");
-            matrix_.data = static_cast<const bfloat16*>(data_.data());
-        } else {
-            reject("FloatMatrix", "type", "'f32', 'f16' or 'bf16'", "'" + type + "'");
-        }
-    }
-
-    const FloatMatrix& matrix() const noexcept { return matrix_; }
-    const std::string& type() const noexcept { return type_; }
-    std::size_t num_bytes() const noexcept { return data_.nbytes(); }
-
-  private:
-    AnyVector data_;
-    std::string type_;
-    FloatMatrix matrix_;
-};
 
 // Fields of the config and tensors of the model by name, each missing or mistyped one a clear error.
 template <class T>
@@ -188,11 +122,11 @@ class DecoderObject {
     std::unique_ptr<Decoder> decoder_;  // gone before its weights
 };
 
-std::unique_ptr<KvCache> kv_cache(DecoderObject& decoder, std::size_t num_blocks, std::size_t block_tokens,
-                                  const std::string& dtype) {
+void make_cache(KvCache* self, DecoderObject& decoder, std::size_t num_blocks, std::size_t block_tokens,
+                const std::string& dtype) {
     if (dtype != "f32" && dtype != "f16") reject("KvCache", "dtype", "'f32' or 'f16'", "'" + dtype + "'");
-    return std::make_unique<KvCache>(decoder.decoder().cache_shape(num_blocks, block_tokens),
-                                     dtype == "f32" ? KvType::f32 : KvType::f16);
+    new (self) KvCache(decoder.decoder().cache_shape(num_blocks, block_tokens),
+                       dtype == "f32" ? KvType::f32 : KvType::f16);
 }
 
 nb::ndarray<nb::numpy, float> forward(DecoderObject& object, KvCache& cache, const Integers& token_ids,
@@ -215,9 +149,12 @@ nb::ndarray<nb::numpy, float> forward(DecoderObject& object, KvCache& cache, con
 
 }  // namespace
 
+void bind_floats(nb::module_& module);
+
 void bind_decoder(nb::module_& module) {
+    bind_floats(module);
     nb::class_<TernaryMatrixArray>(module, "TernaryMatrix")
-        .def(nb::init<Bytes, const std::string&, std::size_t, std::size_t, Floats>(), nb::arg("data").noconvert(),
+        .def(nb::init<ByteVector, const std::string&, std::size_t, std::size_t, FloatVector>(), nb::arg("data").noconvert(),
              nb::arg("packing"), nb::arg("rows"), nb::arg("depth"), nb::arg("scales").noconvert())
         .def_prop_ro("packing", &TernaryMatrixArray::packing)
         .def_prop_ro("rows", [](const TernaryMatrixArray& array) { return array.matrix().rows; })
@@ -234,7 +171,7 @@ void bind_decoder(nb::module_& module) {
 
     nb::class_<DecoderObject> decoder(module, "Decoder");
     nb::class_<KvCache>(module, "KvCache")
-        .def(nb::new_(&kv_cache), nb::arg("decoder"), nb::arg("num_blocks"), nb::arg("block_tokens") = 16,
+        .def("__init__", &make_cache, nb::arg("decoder"), nb::arg("num_blocks"), nb::arg("block_tokens") = 16,
              nb::arg("dtype") = "f32")
         .def_prop_ro("num_blocks", [](const KvCache& cache) { return cache.shape().num_blocks; })
         .def_prop_ro("block_tokens", [](const KvCache& cache) { return cache.shape().block_tokens; })

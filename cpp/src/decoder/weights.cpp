@@ -7,7 +7,8 @@ namespace tercet {
 namespace {
 
 std::string shape_text(std::size_t rows, std::size_t depth) {
-    return "[" + std::to_string(rows) + ", " + std::to_string(depth) + "]";
+    std::string text = "[";
+    return text.append(std::to_string(rows)).append(", ").append(std::to_string(depth)).append("]");
 }
 
 template <class Matrix>

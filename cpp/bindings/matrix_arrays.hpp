@@ -1,0 +1,79 @@
+// Matrices of the decoder as Python hands them over: views of arrays (memory-mapped, read-only ones as well), which they
+// keep alive.
+#pragma once
+
+#include <nanobind/ndarray.h>
+
+#include <utility>
+
+#include "packed_matrix.hpp"
+#include "tercet/ops.hpp"
+
+namespace tercet::bindings {
+
+using ByteVector = nb::ndarray<const std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using FloatVector = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using AnyVector = nb::ndarray<nb::ro, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+// A packed matrix and the arrays that it lies in.
+class TernaryMatrixArray {
+  public:
+    TernaryMatrixArray(ByteVector data, const std::string& packing, std::size_t rows, std::size_t depth, FloatVector scales)
+        : data_(std::move(data)), scales_(std::move(scales)), packing_(packing) {
+        check_packed_size("TernaryMatrix", packed_matrix("TernaryMatrix", packing, rows, depth), data_.size());
+        if (scales_.size() != 1 && scales_.size() != rows)
+            reject("TernaryMatrix", "scales", "1 or " + std::to_string(rows) + " numbers",
+                   std::to_string(scales_.size()));
+        const Packing kind = packing == "two_bit" ? Packing::two_bit : Packing::five_per_byte;
+        const std::size_t scale_step = scales_.size() == 1 ? 0 : 1;
+        matrix_ = {kind, data_.data(), rows, depth, scales_.data(), scale_step};
+    }
+
+    const TernaryMatrix& matrix() const noexcept { return matrix_; }
+    const std::string& packing() const noexcept { return packing_; }
+    std::size_t num_bytes() const noexcept { return data_.size() + scales_.size() * sizeof(float); }
+
+  private:
+    ByteVector data_;
+    FloatVector scales_;
+    std::string packing_;
+    TernaryMatrix matrix_;
+};
+
+// A float matrix and the array that it lies in: float32, float16 (or its bits as uint16), bfloat16 as uint16.
+class FloatMatrixArray {
+  public:
+    FloatMatrixArray(AnyVector data, const std::string& type, std::size_t rows, std::size_t depth)
+        : data_(std::move(data)), type_(type) {
+        if (rows < 1 || depth < 1 || data_.size() / depth != rows || data_.size() % depth != 0)
+            reject("FloatMatrix", "data", std::to_string(rows) + " x " + std::to_string(depth) + " elements",
+                   std::to_string(data_.size()));
+        matrix_.rows = rows;
+        matrix_.depth = depth;
+        const bool is_bits = data_.dtype() == nb::dtype<std::uint16_t>();
+        const bool is_half = data_.dtype() == nb::dlpack::dtype{static_cast<std::uint8_t>(nb::dlpack::dtype_code::Float), 16, 1};
+        if (type == "f32") {
+            if (data_.dtype() != nb::dtype<float>()) reject("FloatMatrix", "data of type f32", "float32", "another type");
+            matrix_.data = static_cast<const float*>(data_.data());
+        } else if (type == "f16") {
+            if (!is_half && !is_bits) reject("FloatMatrix", "data of type f16", "float16 or uint16", "another type");
+            matrix_.data = static_cast<const float16*>(data_.data());
+        } else if (type == "bf16") {
+            if (!is_bits) reject("FloatMatrix", "data of type bf16", "uint16", "another type");
+            matrix_.data = static_cast<const bfloat16*>(data_.data());
+        } else {
+            reject("FloatMatrix", "type", "'f32', 'f16' or 'bf16'", "'" + type + "'");
+        }
+    }
+
+    const FloatMatrix& matrix() const noexcept { return matrix_; }
+    const std::string& type() const noexcept { return type_; }
+    std::size_t num_bytes() const noexcept { return data_.nbytes(); }
+
+  private:
+    AnyVector data_;
+    std::string type_;
+    FloatMatrix matrix_;
+};
+
+}  // namespace tercet::bindings

@@ -1,0 +1,263 @@
+"""The decoder in C++: one call computes a batch of tokens of several sequences over a paged cache.
+
+    decoder = Decoder(config, matrices, threads=2)
+    cache = KvCache(decoder, num_blocks=64)
+    logits = decoder.forward(cache, token_ids, sequence_starts, context_lengths, block_tables, logit_rows)
+
+A batch is the tokens of its sequences one after the other, each sequence any number of them: a whole
+prompt, a piece of one, or the single token that was drawn last. The logits of a token are the same bits
+whatever else is in the batch, however a prompt was cut, for every number of threads and instruction set.
+
+Matrices are taken where they lie, memory-mapped files included; only the weights of norms are copied.
+`tercet.reference` is the specification, cpp/src/decoder/forward.cpp the code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from tercet import _core
+from tercet.errors import ParameterError, UnsupportedModelError
+
+__all__ = ["Decoder", "DecoderConfig", "FloatMatrix", "KvCache", "TernaryMatrix"]
+
+Integers: TypeAlias = "npt.NDArray[np.int32] | Sequence[int]"
+
+_CONFIG_FIELDS = (
+    "hidden_size",
+    "ffn_size",
+    "num_layers",
+    "num_heads",
+    "num_kv_heads",
+    "head_dim",
+    "vocab_size",
+    "max_context",
+    "rope_theta",
+    "rms_norm_eps",
+    "activation",
+    "attention_sub_norm",
+    "ffn_sub_norm",
+    "tied_embeddings",
+    "quantize_activations",
+)
+
+
+class DecoderConfig(Protocol):
+    """What the decoder must know besides weights; `tercet.models.config.ModelConfig` is one."""
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the residual stream."""
+
+    @property
+    def num_layers(self) -> int:
+        """How many layers there are. The other fields are those of `ModelConfig`, except token ids."""
+
+
+class TernaryMatrix(Protocol):
+    """A packed ternary matrix, for example `tercet.formats.matrices.PackedMatrix`."""
+
+    @property
+    def packing(self) -> str:
+        """`two_bit` or `five_per_byte`."""
+
+    @property
+    def rows(self) -> int:
+        """Outputs."""
+
+    @property
+    def depth(self) -> int:
+        """Inputs."""
+
+    @property
+    def data(self) -> npt.NDArray[np.uint8]:
+        """The packed codes, one-dimensional."""
+
+    @property
+    def scales(self) -> npt.NDArray[np.float32]:
+        """Multipliers, one-dimensional: one for the matrix or one per row."""
+
+
+class FloatMatrix(Protocol):
+    """A float matrix, for example `tercet.formats.matrices.FloatMatrix`."""
+
+    @property
+    def type(self) -> str:
+        """`f32`, `f16` or `bf16`."""
+
+    @property
+    def rows(self) -> int:
+        """Vectors; a norm has one."""
+
+    @property
+    def depth(self) -> int:
+        """Width of a vector."""
+
+    @property
+    def data(self) -> npt.NDArray[Any]:
+        """The elements as stored (bfloat16 as uint16), one-dimensional, row-major."""
+
+
+class Decoder:
+    """A model ready to compute.
+
+    Args:
+        config: dimensions and options.
+        matrices: canonical name -> matrix; each is looked up once and kept.
+        threads: threads that compute, the caller included.
+        isa: instruction set of the kernels; None takes `TERCET_ISA` or the best.
+
+    Raises:
+        ParameterError: a matrix is missing, or its shape, type or size does not follow from the config.
+        UnsupportedModelError: a matrix has a scale for each group of columns.
+        IsaError: the processor lacks the instruction set.
+    """
+
+    def __init__(
+        self,
+        config: DecoderConfig,
+        matrices: Mapping[str, TernaryMatrix | FloatMatrix],
+        threads: int = 1,
+        isa: str | None = None,
+    ) -> None:
+        fields = {name: getattr(config, name) for name in _CONFIG_FIELDS}
+        tensors = {name: _borrowed(name, matrix) for name, matrix in matrices.items()}
+        self.core = _core.Decoder(fields, tensors, threads, isa)
+
+    @property
+    def isa(self) -> str:
+        """The instruction set of the kernels."""
+        return self.core.isa
+
+    @property
+    def threads(self) -> int:
+        """Threads that compute, the caller included."""
+        return self.core.threads
+
+    @property
+    def vocab_size(self) -> int:
+        """Columns of the logits."""
+        return self.core.vocab_size
+
+    @property
+    def max_context(self) -> int:
+        """Most tokens of a sequence."""
+        return self.core.max_context
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Memory that steps have needed so far, besides weights and cache; it grows to the largest step."""
+        return self.core.scratch_bytes
+
+    def forward(
+        self,
+        cache: KvCache,
+        token_ids: Integers,
+        sequence_starts: Integers,
+        context_lengths: Integers,
+        block_tables: npt.NDArray[np.int32] | Sequence[Sequence[int]],
+        logit_rows: Integers,
+    ) -> npt.NDArray[np.float32]:
+        """Compute a batch, store its keys and values, and return logits float32 [logit_rows, vocab].
+
+        Other Python threads run meanwhile; calls on the same decoder take turns.
+
+        Args:
+            cache: made for this decoder.
+            token_ids: [tokens], those of all sequences one after the other.
+            sequence_starts: [sequences + 1], where in token_ids each sequence begins, and their number.
+            context_lengths: [sequences], how many tokens of each are in the cache already.
+            block_tables: [sequences, blocks], the blocks of each in the order of its positions, -1 for none.
+                Sequences may share blocks that are only read.
+            logit_rows: [rows], the tokens (indices into token_ids) whose logits are wanted.
+
+        Raises:
+            ParameterError: an operand does not fit; the message names it. Nothing has been written then.
+        """
+        return self.core.forward(
+            cache.core,
+            _integers("token_ids", token_ids, 1),
+            _integers("sequence_starts", sequence_starts, 1),
+            _integers("context_lengths", context_lengths, 1),
+            _integers("block_tables", block_tables, 2),
+            _integers("logit_rows", logit_rows, 1),
+        )
+
+
+class KvCache:
+    """Keys and values of `num_blocks` blocks of `block_tokens` positions.
+
+    It costs address space; memory is used as blocks are written.
+
+    Args:
+        decoder: the decoder that will fill it.
+        num_blocks: blocks that sequences can own together.
+        block_tokens: positions in a block.
+        dtype: `f32`, or `f16` for half the memory.
+
+    Raises:
+        ParameterError: a size is zero, or all together exceed what can be addressed.
+    """
+
+    def __init__(self, decoder: Decoder, num_blocks: int, block_tokens: int = 16, dtype: str = "f32") -> None:
+        if num_blocks < 1 or block_tokens < 1:
+            raise ParameterError(
+                f"a KV cache has at least one block of one token, not {num_blocks} of {block_tokens}"
+            )
+        self.core = _core.KvCache(decoder.core, num_blocks, block_tokens, dtype)
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks that sequences can own together."""
+        return self.core.num_blocks
+
+    @property
+    def block_tokens(self) -> int:
+        """Positions in a block."""
+        return self.core.block_tokens
+
+    @property
+    def dtype(self) -> str:
+        """`f32` or `f16`."""
+        return self.core.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Address space of the whole cache."""
+        return self.core.nbytes
+
+
+def _borrowed(name: str, matrix: TernaryMatrix | FloatMatrix) -> _core.TernaryMatrix | _core.FloatMatrix:
+    packing = getattr(matrix, "packing", None)
+    if packing is None:
+        return _core.FloatMatrix(matrix.data, matrix.type, matrix.rows, matrix.depth)  # type: ignore[union-attr]
+    scales = matrix.scales  # type: ignore[union-attr]
+    if scales.size not in (1, matrix.rows):
+        raise UnsupportedModelError(
+            f"{name} has {scales.size} scales for {matrix.rows} rows: a scale for each group of columns, "
+            "which the decoder does not compute; requantize with one scale per tensor or row"
+        )
+    return _core.TernaryMatrix(matrix.data, packing, matrix.rows, matrix.depth, scales)
+
+
+def _integers(name: str, values: object, dimensions: int) -> npt.NDArray[np.int32]:
+    array = np.asarray(values)
+    if array.dtype == np.int32 and array.ndim == dimensions:
+        return np.ascontiguousarray(array)
+    if not array.size and array.ndim == dimensions:
+        return np.zeros(array.shape, np.int32)
+    if array.dtype.kind not in "iu" or array.ndim != dimensions:
+        raise ParameterError(
+            f"Decoder.forward: {name} should be {dimensions}-dimensional whole numbers, "
+            f"got {array.dtype} {list(array.shape)}"
+        )
+    limits = np.iinfo(np.int32)
+    if array.min() < limits.min or array.max() > limits.max:
+        raise ParameterError(
+            f"Decoder.forward: {name} should fit 32 bits, got {array.min()} to {array.max()}"
+        )
+    return np.ascontiguousarray(array, np.int32)
