@@ -10,12 +10,8 @@ namespace tercet::bindings {
 void bind_isa(nb::module_& module);
 void bind_kernels(nb::module_& module);
 void bind_probes(nb::module_& module);
-#if TERCET_HAS_DECODER
 void bind_decoder(nb::module_& module);
-#endif
-#if TERCET_HAS_SAMPLING
 void bind_sampling(nb::module_& module);
-#endif
 
 namespace {
 
@@ -45,10 +41,6 @@ NB_MODULE(_core, module) {
     bind_isa(module);
     bind_kernels(module);
     bind_probes(module);
-#if TERCET_HAS_DECODER
     bind_decoder(module);
-#endif
-#if TERCET_HAS_SAMPLING
     bind_sampling(module);
-#endif
 }

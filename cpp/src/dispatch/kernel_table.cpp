@@ -67,6 +67,7 @@ std::vector<OperationReport> inspect_kernels(Isa isa) {
     const KernelTable table = assemble(isa), reference = assemble(Isa::reference);
     std::vector<OperationReport> reports;
     report_providers(table.ternary, reference.ternary, ternary_operation_names, isa, reports);
+    report_providers(table.floats, reference.floats, float_operation_names, isa, reports);
     report_providers(table.probes, reference.probes, probe_operation_names, isa, reports);
     for (const SelfTestResult& result : self_test(table, reference))
         for (OperationReport& report : reports)

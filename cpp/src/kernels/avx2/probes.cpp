@@ -8,19 +8,19 @@ namespace tercet::avx2 {
 namespace {
 
 std::uint64_t int8_dot_products(std::size_t repeats) noexcept {
-    constexpr int independent = 12;  // more than latency x throughput, fewer than the registers
-    const __m256i weights = _mm256_set1_epi8(1);
-    __m256i activations = _mm256_set1_epi8(3);
+    constexpr int independent = 10;  // more than latency x throughput, fewer than the registers
+    __m256i weights = _mm256_set1_epi8(1);
+    const __m256i activations = _mm256_set1_epi8(3);
     __m256i sums[independent] = {};
     for (std::size_t repeat = 0; repeat < repeats; ++repeat) {
-        asm volatile("" : "+x"(activations));  // the product is computed anew each time
-        for (auto& sum : sums) {
-            __m256i product = _mm256_maddubs_epi16(weights, activations);
-            asm volatile("" : "+x"(product));  // and once for each sum
-            sum = _mm256_add_epi16(sum, product);
+#pragma GCC unroll 10
+        for (int i = 0; i < independent; ++i) {
+            asm volatile("" : "+x"(weights));  // so that no two products are known to be the same
+            sums[i] = _mm256_add_epi16(sums[i], _mm256_maddubs_epi16(weights, activations));
         }
     }
-    for (auto& sum : sums) asm volatile("" : : "x"(sum));
+#pragma GCC unroll 10
+    for (int i = 0; i < independent; ++i) asm volatile("" : : "x"(sums[i]));  // the sums are needed
     return repeats * independent * 32;
 }
 

@@ -1,2 +1,183 @@
+// two_bit x int8 with vpmaddubsw: 8 rows x 4 columns an instruction, pairs of products in 16 bits.
+//
+//   out[t][r] = sum over k of field(r, k) * a[t][k]  -  sum over k of a[t][k]            field = code + 1 in {0, 1, 2}
+//
+// A tile of 16 rows x 16 columns is two 32-byte halves of 8 rows. Of each half:
+//
+//   bytes             | row 0: c c c c  | row 1: c c c c  | ... | row 7: c c c c  |    c = four 2-bit fields
+//   >> 2i & 3         |  columns 4i..4i+3 of row 0        | ... |  of row 7       |    unsigned
+//   a[t] + 4i         |  a a a a, the same four in each row (vpbroadcastd)        |    signed
+//   vpmaddubsw        |  p01     p23    | p01     p23     | ... |  p01     p23    |    16-bit sums of two products
+//   vpaddw            |  added up for a window of 10 tiles (40 products sums)     |
+//   vpmaddwd with 1   |  row 0          | row 1           | ... |  row 7          |    widened to 32 bits, lane = row
+//
+// Overflow: a sum of two products is at most 2 * 3 * 128 = 768 in magnitude (three is the value that honest weights
+// never hold), 40 of them are 30,720 < 2^15; so vpmaddubsw never saturates and vpaddw never wraps. The 32-bit sums stay
+// below 2^18 * 3 * 128 < 2^27.
+//
+// For 128 weights and one token: 7 instructions to take the fields apart, 4 vpmaddubsw and 4 vpaddw. 1 or 2 tokens read
+// two far-apart row tiles at the same time, with prefetches into L2 running ahead; 3 and 4 tokens share the fields of
+// both halves of a row tile, 5 to 8 those of one half after the other (8 accumulators of the 16 registers); more tokens
+// come in blocks over the same row tile, which stays in L1 or L2.
+#include <immintrin.h>
+
+#include <cstring>
+
 #include "tercet/ternary_kernels.hpp"
-namespace tercet::avx2 { void install_two_bit(TernaryKernels&) noexcept {} }
+
+namespace tercet::avx2 {
+namespace {
+
+constexpr std::size_t half_rows = 8;
+constexpr std::size_t half_bytes = 32;
+constexpr std::size_t window_tiles = 10;
+constexpr std::size_t max_block_tokens = 8;
+constexpr std::size_t read_ahead_bytes = 4096;
+
+[[gnu::always_inline]] inline __m256i broadcast(const std::int8_t* four) {
+    std::int32_t bits;
+    std::memcpy(&bits, four, sizeof bits);
+    return _mm256_set1_epi32(bits);
+}
+
+// The product of one row tile, or more, with a few tokens: where its operands begin.
+struct Rows {
+    const std::uint8_t* packed;
+    std::size_t depth_tiles;
+    const std::int8_t* activations;
+    std::size_t activation_stride;
+    const std::int32_t* activation_sums;
+    std::int32_t* out;
+    std::size_t out_stride;
+};
+
+// `halves` halves of row tiles: one, the two of a row tile, or the four of two row tiles that are `distance` apart.
+template <std::size_t tokens, std::size_t halves>
+void multiply_halves(const Rows& rows, std::size_t distance) {
+    const auto row_of = [distance](std::size_t half) {
+        return half / 2 * distance * two_bit_tile_rows + half % 2 * half_rows;
+    };
+    const std::size_t row_tile_bytes = rows.depth_tiles * tile_bytes;
+    const auto byte_of = [distance, row_tile_bytes](std::size_t half) {
+        return half / 2 * distance * row_tile_bytes + half % 2 * half_bytes;
+    };
+
+    const __m256i lowest = _mm256_set1_epi8(3), ones = _mm256_set1_epi16(1);
+    __m256i totals[tokens][halves];
+#pragma GCC unroll 8
+    for (std::size_t token = 0; token < tokens; ++token)
+#pragma GCC unroll 4
+        for (std::size_t half = 0; half < halves; ++half)
+            totals[token][half] = _mm256_set1_epi32(-rows.activation_sums[token]);
+
+    const std::uint8_t* packed = rows.packed;
+    const std::int8_t* activations = rows.activations;
+    for (std::size_t begin = 0; begin < rows.depth_tiles; begin += window_tiles) {
+        const std::size_t left = rows.depth_tiles - begin, tiles = left < window_tiles ? left : window_tiles;
+        __m256i sums[tokens][halves] = {};
+        for (std::size_t tile = 0; tile < tiles; ++tile, packed += tile_bytes, activations += two_bit_tile_columns) {
+            __m256i fields[halves];
+#pragma GCC unroll 4
+            for (std::size_t half = 0; half < halves; ++half) {
+                const std::uint8_t* from = packed + byte_of(half);
+                if (half % 2 == 0) _mm_prefetch(reinterpret_cast<const char*>(from) + read_ahead_bytes, _MM_HINT_T1);
+                fields[half] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+            }
+#pragma GCC unroll 4
+            for (std::size_t field = 0; field < 4; ++field) {
+                __m256i codes[halves];
+#pragma GCC unroll 4
+                for (std::size_t half = 0; half < halves; ++half) {
+                    codes[half] = _mm256_and_si256(fields[half], lowest);
+                    fields[half] = _mm256_srli_epi16(fields[half], 2);
+                }
+#pragma GCC unroll 8
+                for (std::size_t token = 0; token < tokens; ++token) {
+                    const __m256i four = broadcast(activations + token * rows.activation_stride + 4 * field);
+#pragma GCC unroll 4
+                    for (std::size_t half = 0; half < halves; ++half) {
+                        sums[token][half] =
+                            _mm256_add_epi16(sums[token][half], _mm256_maddubs_epi16(codes[half], four));
+                        asm("" : "+x"(sums[token][half]));  // or GCC adds in another order, with more than 16 registers
+                    }
+                }
+            }
+        }
+#pragma GCC unroll 8
+        for (std::size_t token = 0; token < tokens; ++token)
+#pragma GCC unroll 4
+            for (std::size_t half = 0; half < halves; ++half)
+                totals[token][half] = _mm256_add_epi32(totals[token][half], _mm256_madd_epi16(sums[token][half], ones));
+    }
+
+#pragma GCC unroll 8
+    for (std::size_t token = 0; token < tokens; ++token)
+#pragma GCC unroll 4
+        for (std::size_t half = 0; half < halves; ++half)
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(rows.out + token * rows.out_stride + row_of(half)),
+                                totals[token][half]);
+}
+
+Rows rows_of(const TernaryMatmul& task, std::size_t row_tile, std::size_t token) {
+    const std::size_t depth_tiles = (task.depth + two_bit_tile_columns - 1) / two_bit_tile_columns;
+    return {task.packed + row_tile * depth_tiles * tile_bytes,
+            depth_tiles,
+            task.activations + token * task.activation_stride,
+            task.activation_stride,
+            task.activation_sums + token,
+            task.out + token * task.out_stride + (row_tile - task.row_tile_begin) * two_bit_tile_rows,
+            task.out_stride};
+}
+
+// 1 or 2 tokens: two streams of weights, each through half of the rows.
+template <std::size_t tokens>
+void stream(const TernaryMatmul& task) {
+    const std::size_t distance = (task.row_tile_end - task.row_tile_begin) / 2;
+    for (std::size_t i = 0; i < distance; ++i)
+        multiply_halves<tokens, 4>(rows_of(task, task.row_tile_begin + i, 0), distance);
+    if ((task.row_tile_end - task.row_tile_begin) % 2 != 0)
+        multiply_halves<tokens, 2>(rows_of(task, task.row_tile_end - 1, 0), 0);
+}
+
+// One row tile with up to 8 tokens.
+template <std::size_t tokens>
+void multiply_row_tile(const Rows& rows) {
+    if constexpr (tokens <= max_block_tokens / 2) {
+        multiply_halves<tokens, 2>(rows, 0);
+    } else {
+        multiply_halves<tokens, 1>(rows, 0);
+        Rows lower = rows;
+        lower.packed += half_bytes;
+        lower.out += half_rows;
+        multiply_halves<tokens, 1>(lower, 0);
+    }
+}
+
+void matmul_two_bit(const TernaryMatmul& task) noexcept {
+    if (task.tokens == 1) return stream<1>(task);
+    if (task.tokens == 2) return stream<2>(task);
+
+    using MultiplyRowTile = void (*)(const Rows&);
+    static constexpr MultiplyRowTile multiply[max_block_tokens + 1] = {nullptr,
+                                                                       multiply_row_tile<1>,
+                                                                       multiply_row_tile<2>,
+                                                                       multiply_row_tile<3>,
+                                                                       multiply_row_tile<4>,
+                                                                       multiply_row_tile<5>,
+                                                                       multiply_row_tile<6>,
+                                                                       multiply_row_tile<7>,
+                                                                       multiply_row_tile<8>};
+    const std::size_t num_blocks = (task.tokens + max_block_tokens - 1) / max_block_tokens;
+    for (std::size_t row_tile = task.row_tile_begin; row_tile < task.row_tile_end; ++row_tile) {
+        for (std::size_t block = 0; block < num_blocks; ++block) {
+            const std::size_t token = task.tokens * block / num_blocks, end = task.tokens * (block + 1) / num_blocks;
+            multiply[end - token](rows_of(task, row_tile, token));
+        }
+    }
+}
+
+}  // namespace
+
+void install_two_bit(TernaryKernels& kernels) noexcept { kernels.matmul_two_bit = matmul_two_bit; }
+
+}  // namespace tercet::avx2

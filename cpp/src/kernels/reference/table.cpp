@@ -3,6 +3,7 @@
 
 namespace tercet::reference {
 
+extern const FloatKernels float_kernels;
 void install_two_bit(TernaryKernels& kernels) noexcept;
 void install_five_per_byte(TernaryKernels& kernels) noexcept;
 void install_probes(ProbeKernels& kernels) noexcept;
@@ -11,6 +12,7 @@ void install(KernelTable& table) noexcept {
     install_two_bit(table.ternary);
     install_five_per_byte(table.ternary);
     install_probes(table.probes);
+    table.floats = float_kernels;
 }
 
 }  // namespace tercet::reference
