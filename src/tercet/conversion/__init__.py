@@ -7,8 +7,8 @@ verify    whether the result computes what the source does
 
 from __future__ import annotations
 
-from tercet.conversion.convert import Conversion, Progress, convert
 from tercet.conversion.plan import ConversionPlan, plan_conversion
+from tercet.conversion.steps import Conversion, Progress, convert
 from tercet.conversion.verify import Verification, compare_models
 
 __all__ = [
