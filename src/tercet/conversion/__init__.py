@@ -1,8 +1,10 @@
 """From one way of storing a model to the native file.
 
-plan      what will be done, to be read before it is done
-convert   doing it: in little memory, all or nothing
-verify    whether the result computes what the source does
+    plan      what will be done, to be read before it is done
+    convert   doing it: in little memory, all or nothing
+    verify    whether the result computes what the source does
+
+What is at the destination is whole and was compared with its source, or it is what was there before.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 """Text <-> token ids, and conversations -> token ids.
 
-tokenizer            a `tokenizer.json` at work; text from users never becomes a control token
-token_bytes          the bytes that each token stands for
-incremental_decoder  ids one at a time -> text, never half a character
-chat_template        messages -> ids by the template that a model came with
+    tokenizer            a `tokenizer.json` at work; text from users never becomes a control token
+    token_bytes          the bytes that each token stands for
+    incremental_decoder  ids one at a time -> text, never half a character
+    chat_template        messages -> ids by the template that a model came with
+
+Text from users goes in as text and comes out as the same text.
 """
 
 from __future__ import annotations

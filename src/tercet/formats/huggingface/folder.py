@@ -1,9 +1,11 @@
 """A folder of `BitNetForCausalLM` as transformers writes and loads it.
 
-config.json                the shape of the model
-generation_config.json     sampling settings, end-of-sequence ids
-model.safetensors          or shards and model.safetensors.index.json
-tokenizer.json             and tokenizer_config.json, chat_template.jinja
+    config.json                the shape of the model
+    generation_config.json     sampling settings, end-of-sequence ids
+    model.safetensors          or shards and model.safetensors.index.json
+    tokenizer.json             and tokenizer_config.json, chat_template.jinja
+
+Weights are never read from pickled files.
 """
 
 from __future__ import annotations
