@@ -1,7 +1,7 @@
 """From one way of storing a model to the native file.
 
     plan      what will be done, to be read before it is done
-    convert   doing it: in little memory, all or nothing
+    steps     doing it: in little memory, all or nothing
     verify    whether the result computes what the source does
 
 What is at the destination is whole and was compared with its source, or it is what was there before.
