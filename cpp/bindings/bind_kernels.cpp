@@ -81,10 +81,12 @@ NumpyArray<std::int32_t> ternary_matmul(const PackedBytes& packed, const std::st
             std::memcpy(padded.data() + token * stride, row, depth);
             for (std::size_t column = 0; column < depth; ++column) sums[token] += row[column];
         }
-        const TernaryMatmul whole{packed.data(), depth, 0, matrix.row_tiles(), padded.data(), stride,
-                                  sums.data(), tokens, padded_out.data(), out_stride};
+        const TernaryMatmul whole{packed.data(), depth,       0,      matrix.row_tiles(), padded.data(),
+                                  stride,        sums.data(), tokens, padded_out.data(),  out_stride};
         ThreadPool pool(threads);
-        pool.run([&](int index, int count) { matrix.multiply_share(kernels, whole, share_of(matrix.row_tiles(), index, count)); });
+        pool.run([&](int index, int count) {
+            matrix.multiply_share(kernels, whole, share_of(matrix.row_tiles(), index, count));
+        });
         for (std::size_t token = 0; token < tokens; ++token)
             std::memcpy(out.get() + token * rows, padded_out.data() + token * out_stride, rows * sizeof(std::int32_t));
     }
@@ -95,9 +97,12 @@ NumpyArray<std::int32_t> ternary_matmul(const PackedBytes& packed, const std::st
 
 void bind_kernels(nb::module_& module) {
     module.attr("MAX_DEPTH") = max_depth;
-    module.def("packed_bytes", [](const std::string& packing, std::size_t rows, std::size_t depth) {
-        return packed_matrix("packed_bytes", packing, rows, depth).num_bytes();
-    }, nb::arg("packing"), nb::arg("rows"), nb::arg("depth"));
+    module.def(
+        "packed_bytes",
+        [](const std::string& packing, std::size_t rows, std::size_t depth) {
+            return packed_matrix("packed_bytes", packing, rows, depth).num_bytes();
+        },
+        nb::arg("packing"), nb::arg("rows"), nb::arg("depth"));
     module.def("pack", &pack, nb::arg("codes"), nb::arg("packing"), nb::arg("isa") = nb::none());
     module.def("unpack", &unpack, nb::arg("packed"), nb::arg("packing"), nb::arg("rows"), nb::arg("depth"),
                nb::arg("isa") = nb::none());

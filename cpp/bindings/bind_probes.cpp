@@ -54,7 +54,8 @@ std::map<std::string, double> read_bandwidth(std::size_t buffer_bytes, int threa
         const double seconds = shortest_of(repeats, [&, read = reader] {
             pool.run([&](int index, int count) {
                 const Share share = share_of(pieces, index, count);
-                const std::uint64_t parity = read(buffer.data() + share.begin * piece, (share.end - share.begin) * piece);
+                const std::uint64_t parity =
+                    read(buffer.data() + share.begin * piece, (share.end - share.begin) * piece);
                 asm volatile("" : : "r"(parity));
             });
         });
@@ -66,7 +67,8 @@ std::map<std::string, double> read_bandwidth(std::size_t buffer_bytes, int threa
 // Multiply-adds a second of int8 dot products in registers, all threads together.
 double int8_peak(int threads, double seconds, const IsaName& isa) {
     check_threads("int8_peak", threads);
-    if (!(seconds > 0 && seconds <= 60)) reject("int8_peak", "seconds", "more than 0, at most 60", std::to_string(seconds));
+    if (!(seconds > 0 && seconds <= 60))
+        reject("int8_peak", "seconds", "more than 0, at most 60", std::to_string(seconds));
     const auto dot_products = table_of(isa).probes.int8_dot_products;
 
     const nb::gil_scoped_release release;
@@ -108,11 +110,13 @@ double time_ternary_matmul(const std::string& packing, std::size_t rows, std::si
             sums[token] += value;
         }
     }
-    const TernaryMatmul whole{packed.data(), depth, 0, matrix.row_tiles(), activations.data(), stride,
-                              sums.data(), tokens, out.data(), out_stride};
+    const TernaryMatmul whole{packed.data(), depth,       0,      matrix.row_tiles(), activations.data(),
+                              stride,        sums.data(), tokens, out.data(),         out_stride};
     ThreadPool pool(threads);
     return shortest_of(repeats, [&] {
-        pool.run([&](int index, int count) { matrix.multiply_share(kernels, whole, share_of(matrix.row_tiles(), index, count)); });
+        pool.run([&](int index, int count) {
+            matrix.multiply_share(kernels, whole, share_of(matrix.row_tiles(), index, count));
+        });
     });
 }
 

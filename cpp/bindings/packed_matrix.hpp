@@ -12,7 +12,9 @@ class CorruptPacking : public std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-constexpr std::size_t round_up(std::size_t size, std::size_t multiple) { return (size + multiple - 1) / multiple * multiple; }
+constexpr std::size_t round_up(std::size_t size, std::size_t multiple) {
+    return (size + multiple - 1) / multiple * multiple;
+}
 
 struct PackedMatrix {
     std::size_t rows, depth;
@@ -41,11 +43,20 @@ inline PackedMatrix packed_matrix(const std::string& operation, const std::strin
     if (depth < 1 || depth > max_depth)
         reject(operation, "depth", "1 to " + std::to_string(max_depth), std::to_string(depth));
     if (packing == "two_bit")
-        return {rows, depth, two_bit_tile_rows, two_bit_tile_columns,
-                &TernaryKernels::matmul_two_bit, &TernaryKernels::pack_two_bit, &TernaryKernels::unpack_two_bit};
+        return {rows,
+                depth,
+                two_bit_tile_rows,
+                two_bit_tile_columns,
+                &TernaryKernels::matmul_two_bit,
+                &TernaryKernels::pack_two_bit,
+                &TernaryKernels::unpack_two_bit};
     if (packing == "five_per_byte")
-        return {rows, depth, five_per_byte_tile_rows, five_per_byte_tile_columns,
-                &TernaryKernels::matmul_five_per_byte, &TernaryKernels::pack_five_per_byte,
+        return {rows,
+                depth,
+                five_per_byte_tile_rows,
+                five_per_byte_tile_columns,
+                &TernaryKernels::matmul_five_per_byte,
+                &TernaryKernels::pack_five_per_byte,
                 &TernaryKernels::unpack_five_per_byte};
     reject(operation, "packing", "'two_bit' or 'five_per_byte'", "'" + packing + "'");
 }

@@ -10,8 +10,8 @@
 
 namespace tercet {
 
-// An instruction set was demanded that this processor, operating system or build lacks, or whose kernels are wrong here.
-// Python sees tercet.errors.IsaError.
+// An instruction set was demanded that this processor, operating system or build lacks, or whose kernels are wrong
+// here. Python sees tercet.errors.IsaError.
 class IsaError : public std::runtime_error {
   public:
     using std::runtime_error::runtime_error;

@@ -1,7 +1,7 @@
 // The table of kernels of one instruction set.
 //
-// A table begins as a copy of the reference table, then the instruction set's own folder (its table.cpp) replaces what it
-// has something better for: every pointer is always valid, and a new folder may hold a single kernel and be useful.
+// A table begins as a copy of the reference table, then the instruction set's own folder (its table.cpp) replaces what
+// it has something better for: every pointer is always valid, and a new folder may hold a single kernel and be useful.
 #pragma once
 
 #include "tercet/float_kernels.hpp"

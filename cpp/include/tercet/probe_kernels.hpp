@@ -19,7 +19,10 @@ struct ProbeKernels {
 };
 
 inline constexpr const char* probe_operation_names[] = {
-    "read_plain", "read_prefetched", "read_streams", "int8_dot_products",
+    "read_plain",
+    "read_prefetched",
+    "read_streams",
+    "int8_dot_products",
 };
 
 }  // namespace tercet

@@ -37,15 +37,15 @@ inline constexpr std::size_t max_depth = std::size_t{1} << 18;
 // [row_tile_begin, row_tile_end) and all tokens t. Rows come in whole tiles: padding rows are written too (as zero when
 // the packing was honest), so out needs out_stride >= tile_rows * (row_tile_end - row_tile_begin).
 struct TernaryMatmul {
-    const std::uint8_t* packed;            // the whole matrix; 64-byte alignment is fast, not required
-    std::size_t depth;                     // at most max_depth
-    std::size_t row_tile_begin;            // in tiles of the packing: 16 rows (two_bit) or 64 (five_per_byte)
+    const std::uint8_t* packed;  // the whole matrix; 64-byte alignment is fast, not required
+    std::size_t depth;           // at most max_depth
+    std::size_t row_tile_begin;  // in tiles of the packing: 16 rows (two_bit) or 64 (five_per_byte)
     std::size_t row_tile_end;
-    const std::int8_t* activations;        // [tokens][activation_stride], zero from depth to the stride
-    std::size_t activation_stride;         // depth rounded up to activation_alignment, or more
-    const std::int32_t* activation_sums;   // [tokens], the sum of each row of activations
+    const std::int8_t* activations;       // [tokens][activation_stride], zero from depth to the stride
+    std::size_t activation_stride;        // depth rounded up to activation_alignment, or more
+    const std::int32_t* activation_sums;  // [tokens], the sum of each row of activations
     std::size_t tokens;
-    std::int32_t* out;                     // [tokens][out_stride], column 0 is the first row of row_tile_begin
+    std::int32_t* out;  // [tokens][out_stride], column 0 is the first row of row_tile_begin
     std::size_t out_stride;
 };
 
@@ -70,8 +70,8 @@ struct TernaryKernels {
 
 // The names of the operations, in the order of the struct (dispatch checks that there are as many).
 inline constexpr const char* ternary_operation_names[] = {
-    "matmul_two_bit", "matmul_five_per_byte", "pack_two_bit",
-    "pack_five_per_byte", "unpack_two_bit", "unpack_five_per_byte",
+    "matmul_two_bit",     "matmul_five_per_byte", "pack_two_bit",
+    "pack_five_per_byte", "unpack_two_bit",       "unpack_five_per_byte",
 };
 
 }  // namespace tercet

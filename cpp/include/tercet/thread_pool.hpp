@@ -35,8 +35,9 @@ class ThreadPool {
             task(0, 1);
             return;
         }
-        run_on_all([](void* callable, int index, int count) noexcept { (*static_cast<Callable*>(callable))(index, count); },
-                   const_cast<void*>(static_cast<const void*>(&task)));
+        run_on_all(
+            [](void* callable, int index, int count) noexcept { (*static_cast<Callable*>(callable))(index, count); },
+            const_cast<void*>(static_cast<const void*>(&task)));
     }
 
     // Inside a run: waits until every thread of the team has come here. All threads must call it equally often.
@@ -57,7 +58,7 @@ class ThreadPool {
     void* callable_ = nullptr;
 
     // Each on its own cache line: a waiting thread reads one of them without disturbing the others.
-    alignas(64) std::atomic<std::uint32_t> round_{0};      // counts runs; workers wait for it to change
+    alignas(64) std::atomic<std::uint32_t> round_{0};       // counts runs; workers wait for it to change
     alignas(64) std::atomic<std::uint32_t> unfinished_{0};  // workers still inside the current run
     alignas(64) std::atomic<std::uint32_t> arrived_{0};     // threads that have come to the barrier
     alignas(64) std::atomic<std::uint32_t> passed_{0};      // barriers passed; arrivals wait for it to change

@@ -68,7 +68,8 @@ std::string names_of_features(std::uint32_t features) {
 std::string names_of_isas(bool available_only) {
     std::string names;
     for (const IsaRequirement& requirement : isa_list)
-        if (!available_only || is_available(requirement)) names += (names.empty() ? "" : ", ") + std::string(requirement.name);
+        if (!available_only || is_available(requirement))
+            names += (names.empty() ? "" : ", ") + std::string(requirement.name);
     return names;
 }
 
@@ -91,7 +92,8 @@ std::string cpu_name() {
     std::uint32_t brand[12] = {};
     if (__get_cpuid_max(0x80000000, nullptr) >= 0x80000004) {
         for (std::uint32_t part = 0; part < 3; ++part)
-            __get_cpuid(0x80000002 + part, &brand[4 * part], &brand[4 * part + 1], &brand[4 * part + 2], &brand[4 * part + 3]);
+            __get_cpuid(0x80000002 + part, &brand[4 * part], &brand[4 * part + 1], &brand[4 * part + 2],
+                        &brand[4 * part + 3]);
         char text[sizeof brand + 1] = {};
         std::memcpy(text, brand, sizeof brand);
         const std::string name(text);
@@ -101,7 +103,8 @@ std::string cpu_name() {
 #elif defined(__linux__)
     std::ifstream information("/proc/cpuinfo");
     for (std::string line; std::getline(information, line);)
-        if (line.rfind("model name", 0) == 0 && line.find(": ") != std::string::npos) return line.substr(line.find(": ") + 2);
+        if (line.rfind("model name", 0) == 0 && line.find(": ") != std::string::npos)
+            return line.substr(line.find(": ") + 2);
 #endif
     return "unknown processor";
 }
@@ -130,8 +133,8 @@ IsaChoice choose_isa(std::string_view requested) {
                        names_of_features(requirement.features & ~usable_features()) + ", which " + cpu_name() +
                        " or its operating system lacks; available here: " + names_of_isas(true));
     }
-    throw IsaError("no instruction set is called '" + std::string(requested) + "' (" + source +
-                   "); this build has " + names_of_isas(false) + "; available here: " + names_of_isas(true));
+    throw IsaError("no instruction set is called '" + std::string(requested) + "' (" + source + "); this build has " +
+                   names_of_isas(false) + "; available here: " + names_of_isas(true));
 }
 
 }  // namespace tercet

@@ -9,8 +9,10 @@
 
 namespace tercet {
 
-#define TERCET_DECLARE_INSTALL(isa) \
-    namespace isa { void install(KernelTable& table) noexcept; }
+#define TERCET_DECLARE_INSTALL(isa)            \
+    namespace isa {                            \
+    void install(KernelTable& table) noexcept; \
+    }
 TERCET_FOR_EACH_ISA(TERCET_DECLARE_INSTALL)
 #undef TERCET_DECLARE_INSTALL
 
@@ -21,8 +23,10 @@ KernelTable assemble(Isa isa) noexcept {
     table.isa = isa;
     reference::install(table);
     switch (isa) {
-#define TERCET_INSTALL(name) \
-    case Isa::name: name::install(table); break;
+#define TERCET_INSTALL(name)  \
+    case Isa::name:           \
+        name::install(table); \
+        break;
         TERCET_FOR_EACH_ISA(TERCET_INSTALL)
 #undef TERCET_INSTALL
     }

@@ -9,8 +9,8 @@
 namespace tercet {
 namespace {
 
-// A pause takes 40 to 140 cycles on current x86, so 512 of them are 10 to 25 microseconds: longer than the serial pieces
-// between two parallel steps of a decoder, much shorter than a scheduler's time slice.
+// A pause takes 40 to 140 cycles on current x86, so 512 of them are 10 to 25 microseconds: longer than the serial
+// pieces between two parallel steps of a decoder, much shorter than a scheduler's time slice.
 constexpr int spins_before_yield = 512;
 constexpr int yields_before_sleep = 16;
 
@@ -66,7 +66,8 @@ void ThreadPool::run_on_all(Trampoline trampoline, void* callable) {
 
     trampoline(callable, 0, num_threads_);
 
-    for (std::uint32_t left; (left = unfinished_.load(std::memory_order_acquire)) != 0;) wait_for_change(unfinished_, left);
+    for (std::uint32_t left; (left = unfinished_.load(std::memory_order_acquire)) != 0;)
+        wait_for_change(unfinished_, left);
 }
 
 void ThreadPool::work(int index) noexcept {

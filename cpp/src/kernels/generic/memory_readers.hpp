@@ -1,8 +1,9 @@
 // Readers that find out how fast memory is, written once and compiled in every ISA folder with registers of its width.
 //
-// A plain sequential reader gets about half of one core's bandwidth: the hardware prefetcher stops at every 4 KB page and
-// keeps few lines in flight. Prefetches into L2 that run some KB ahead cross the page; several streams far enough apart
-// that the prefetcher treats them as unrelated do the same. Which is fastest differs by machine, so the probe tries all.
+// A plain sequential reader gets about half of one core's bandwidth: the hardware prefetcher stops at every 4 KB page
+// and keeps few lines in flight. Prefetches into L2 that run some KB ahead cross the page; several streams far enough
+// apart that the prefetcher treats them as unrelated do the same. Which is fastest differs by machine, so the probe
+// tries all.
 #pragma once
 
 #include <cstddef>

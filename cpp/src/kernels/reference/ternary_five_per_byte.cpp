@@ -3,8 +3,8 @@
 //   out[t][r] = sum over groups g, digits i of digit_i(byte(r, g)) * activations[t][5 g + i]
 //
 // Balanced ternary: the remainder of |v| by 3, where 2 means -1 and carries one. The sign of v negates every digit.
-// Columns at and beyond the depth are not read. A byte that no honest packing contains (|v| > 121) gives the digits that
-// this division gives; sums stay below 2^18 * 128 = 2^25 in any case.
+// Columns at and beyond the depth are not read. A byte that no honest packing contains (|v| > 121) gives the digits
+// that this division gives; sums stay below 2^18 * 128 = 2^25 in any case.
 #include "tercet/ternary_kernels.hpp"
 
 namespace tercet::reference {

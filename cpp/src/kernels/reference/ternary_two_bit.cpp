@@ -41,8 +41,7 @@ void matmul_two_bit(const TernaryMatmul& task) noexcept {
     }
 }
 
-std::size_t pack_two_bit(const std::int8_t* codes, std::size_t rows, std::size_t depth,
-                         std::uint8_t* packed) noexcept {
+std::size_t pack_two_bit(const std::int8_t* codes, std::size_t rows, std::size_t depth, std::uint8_t* packed) noexcept {
     const std::size_t depth_tiles = tiles(depth, columns_per_tile);
     const std::size_t num_bytes = tiles(rows, rows_per_tile) * depth_tiles * tile_bytes;
     for (std::size_t i = 0; i < num_bytes; ++i) packed[i] = 0x55;  // four fields of 1, that is, weight 0

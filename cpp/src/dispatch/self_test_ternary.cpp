@@ -1,0 +1,103 @@
+// Exact operations must give the reference's integers for any bytes, so the test feeds pseudo-random bytes (also those
+// that no honest packing contains) and extreme activations, in shapes around the tile and register-block sizes.
+#include <algorithm>
+#include <cstdint>
+
+#include "dispatch/random_values.hpp"
+#include "dispatch/self_test.hpp"
+
+namespace tercet {
+namespace {
+
+struct Shape {
+    std::size_t row_tiles, depth, tokens;
+};
+
+constexpr Shape matmul_shapes[] = {{1, 1, 1}, {3, 80, 1}, {5, 37, 2}, {2, 130, 5}, {3, 64, 14}, {1, 600, 9}};
+
+std::string describe(const Shape& shape) {
+    return std::to_string(shape.row_tiles) + " row tiles, depth " + std::to_string(shape.depth) + ", " +
+           std::to_string(shape.tokens) + " tokens";
+}
+
+using Matmul = void (*)(const TernaryMatmul&) noexcept;
+
+SelfTestResult test_matmul(const char* operation, Matmul kernel, Matmul reference, std::size_t tile_rows,
+                           std::size_t tile_columns) {
+    if (kernel == reference) return {operation, true, ""};
+    for (const Shape& shape : matmul_shapes) {
+        RandomValues random(shape.depth);
+        std::vector<std::uint8_t> packed(shape.row_tiles * ((shape.depth + tile_columns - 1) / tile_columns) *
+                                         tile_bytes);
+        std::generate(packed.begin(), packed.end(), [&] { return random.byte(); });
+
+        const std::size_t stride =
+            (shape.depth + activation_alignment - 1) / activation_alignment * activation_alignment;
+        std::vector<std::int8_t> activations(shape.tokens * stride);
+        std::vector<std::int32_t> sums(shape.tokens);
+        for (std::size_t token = 0; token < shape.tokens; ++token) {
+            for (std::size_t column = 0; column < shape.depth; ++column) {
+                const auto value = static_cast<std::int8_t>(token == 0 ? 127 : random.byte());
+                activations[token * stride + column] = value;
+                sums[token] += value;
+            }
+        }
+
+        const std::size_t rows = shape.row_tiles * tile_rows, out_stride = rows + 3;
+        std::vector<std::int32_t> expected(shape.tokens * out_stride, 7), got(expected);
+        TernaryMatmul task{packed.data(),      shape.depth, 0,           shape.row_tiles,
+                           activations.data(), stride,      sums.data(), shape.tokens,
+                           expected.data(),    out_stride};
+        reference(task);
+        task.out = got.data();
+        kernel(task);
+        if (got != expected) {
+            const auto where = std::mismatch(got.begin(), got.end(), expected.begin());
+            const auto index = static_cast<std::size_t>(where.first - got.begin());
+            return {operation, false,
+                    describe(shape) + ": token " + std::to_string(index / out_stride) + ", row " +
+                        std::to_string(index % out_stride) + " is " + std::to_string(*where.first) + " instead of " +
+                        std::to_string(*where.second)};
+        }
+    }
+    return {operation, true, ""};
+}
+
+using Pack = std::size_t (*)(const std::int8_t*, std::size_t, std::size_t, std::uint8_t*) noexcept;
+using Unpack = std::size_t (*)(const std::uint8_t*, std::size_t, std::size_t, std::int8_t*) noexcept;
+
+// Packs and unpacks 21 x 23 codes: neither is a multiple of any tile.
+void test_packing(const char* pack_name, const char* unpack_name, Pack pack, Pack reference_pack, Unpack unpack,
+                  Unpack reference_unpack, std::size_t packed_bytes, std::vector<SelfTestResult>& results) {
+    constexpr std::size_t rows = 21, depth = 23;
+    RandomValues random(rows);
+    std::vector<std::int8_t> codes(rows * depth);
+    std::generate(codes.begin(), codes.end(), [&] { return static_cast<std::int8_t>(random.byte() % 3 - 1); });
+    std::vector<std::uint8_t> expected(packed_bytes), got(packed_bytes);
+    const bool packed_alike =
+        reference_pack(codes.data(), rows, depth, expected.data()) == pack(codes.data(), rows, depth, got.data()) &&
+        got == expected;
+    results.push_back({pack_name, packed_alike, packed_alike ? "" : "21 x 23 codes pack into other bytes"});
+
+    std::vector<std::int8_t> read_back(codes.size()), reference_read_back(codes.size());
+    const bool unpacked_alike = unpack(expected.data(), rows, depth, read_back.data()) ==
+                                    reference_unpack(expected.data(), rows, depth, reference_read_back.data()) &&
+                                read_back == codes && reference_read_back == codes;
+    results.push_back({unpack_name, unpacked_alike, unpacked_alike ? "" : "21 x 23 packed codes do not come back"});
+}
+
+}  // namespace
+
+void test_ternary_kernels(const TernaryKernels& kernels, const TernaryKernels& reference,
+                          std::vector<SelfTestResult>& results) {
+    results.push_back(test_matmul("matmul_two_bit", kernels.matmul_two_bit, reference.matmul_two_bit, two_bit_tile_rows,
+                                  two_bit_tile_columns));
+    results.push_back(test_matmul("matmul_five_per_byte", kernels.matmul_five_per_byte, reference.matmul_five_per_byte,
+                                  five_per_byte_tile_rows, five_per_byte_tile_columns));
+    test_packing("pack_two_bit", "unpack_two_bit", kernels.pack_two_bit, reference.pack_two_bit, kernels.unpack_two_bit,
+                 reference.unpack_two_bit, 2 * 2 * tile_bytes, results);
+    test_packing("pack_five_per_byte", "unpack_five_per_byte", kernels.pack_five_per_byte, reference.pack_five_per_byte,
+                 kernels.unpack_five_per_byte, reference.unpack_five_per_byte, 1 * 5 * tile_bytes, results);
+}
+
+}  // namespace tercet
