@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import typer
 
-from tercet.errors import TercetError
+from tercet.errors import StorageError, TercetError
 
 INTERRUPTED = 128 + 2
 BROKEN_PIPE = 128 + 13
@@ -32,14 +32,12 @@ def error_border(debug: bool) -> Iterator[None]:
     """Exit as the table above says when the block raises."""
     try:
         yield
-        sys.stdout.flush()  # a full disk or a closed pipe behind stdout is heard of here, not in a destructor
+        flush_stdout()  # a full disk or a closed pipe is heard of here, not when the interpreter ends
     except (typer.Exit, typer.Abort, _UsageErrors):
         raise  # Typer's own; it knows how to show them
     except KeyboardInterrupt:
         _exit(INTERRUPTED)
     except BrokenPipeError:
-        # Python would flush stdout once more at exit and complain: give it somewhere to write.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _exit(BROKEN_PIPE)
     except TercetError as error:
         if debug:
@@ -58,9 +56,28 @@ def error_border(debug: bool) -> Iterator[None]:
         _exit(1)
 
 
+def flush_stdout() -> None:
+    """Write out what is buffered; StorageError where stdout is a file on a full disk, or the like.
+
+    Raises:
+        BrokenPipeError: nobody reads the pipe any more.
+        StorageError: standard output cannot be written.
+    """
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise StorageError(f"cannot write to standard output: {reason}") from error
+
+
 def _exit(code: int) -> None:
-    with contextlib.suppress(BrokenPipeError):
-        sys.stderr.flush()
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # Python would try again at its end and complain: give it somewhere to write.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     raise typer.Exit(code)
 
 

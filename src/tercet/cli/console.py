@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from tercet.cli.border import flush_stdout
 from tercet.errors import ParameterError
 
 
@@ -30,7 +31,7 @@ def write_text(text: str) -> None:
     except UnicodeEncodeError:
         encoding = sys.stdout.encoding or "ascii"
         sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
-    sys.stdout.flush()
+    flush_stdout()
 
 
 def decoded(data: bytes) -> str:

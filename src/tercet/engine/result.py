@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from tercet.engine.request import Request
+from tercet.sampling.params import SamplingParams
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,8 @@ class GenerationResult:
     `text` ends before a stop string, `token_ids` after the token that completed it. `finish_reason` is
     "stop" (end-of-text token or stop string), "length" (`max_tokens` or the context is used up) or
     "cancelled". Times are wall-clock seconds from the moment the request was submitted; `tokens_per_second`
-    is `generated_tokens / generation_time_seconds`. `metadata` says more: the seed that was used, what
-    stopped the text, the speed of reading the prompt and of generating apart.
+    is `generated_tokens / generation_time_seconds`. `metadata` says more: the seed and sampling in force,
+    what stopped the text, the speed of reading the prompt and of generating apart.
     """
 
     text: str
@@ -55,6 +56,7 @@ def result_of(request: Request, metadata: Mapping[str, Any]) -> GenerationResult
         tokens_per_second=_rate(generated, total),
         metadata={
             "seed": request.params.seed,
+            "sampling": _sampling(request.params),
             "stop_token_id": request.stop_id,
             "stop_string": stop_string,
             "prompt_tokens_per_second": _rate(len(request.prompt_ids), to_first),
@@ -63,6 +65,12 @@ def result_of(request: Request, metadata: Mapping[str, Any]) -> GenerationResult
             **metadata,
         },
     )
+
+
+def _sampling(params: SamplingParams) -> dict[str, Any]:
+    """What was in force, after the model's own settings and the caller's."""
+    values = {field.name: getattr(params, field.name) for field in fields(params) if field.init}
+    return {**values, "stop": list(params.stop)}
 
 
 def _rate(count: int, seconds: float) -> float:
