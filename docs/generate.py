@@ -9,12 +9,14 @@ here except the meaning of the environment variables; the rest stands in help te
 
 from __future__ import annotations
 
-import ast
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+
+from describe_commands import command_line
+from describe_python import describe_class, python_names
+from prose import paragraph
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "tercet"
@@ -28,134 +30,6 @@ VARIABLES = {
     "TERCET_ISA": "Forces an instruction set, for example `reference` or `avx2`. One that the processor or "
     "the build lacks is an error that lists what there is; `tercet doctor` prints the choice and its reason.",
 }
-
-
-# Command line --------------------------------------------------------------------------------------
-
-
-def command_line() -> str:
-    """One section for each command: its help text, usage, arguments and options with their defaults."""
-    import typer
-
-    from tercet.cli.app import app
-
-    root: Any = typer.main.get_command(app)
-    context = typer.Context(root, info_name="tercet")
-    sections = ["# Command line\n", describe_command(root, context)]
-    return "\n".join(sections)
-
-
-def describe_command(command: Any, context: Any) -> str:
-    """The section of one command, and below it those of its subcommands."""
-    depth = context.command_path.count(" ") + 1
-    lines = [f"{'#' * depth} {context.command_path}\n", paragraph(command.help)]
-    lines.append(f"    {context.command_path} {' '.join(command.collect_usage_pieces(context))}\n")
-    rows = [describe_parameter(parameter, context) for parameter in command.get_params(context)]
-    if visible := [row for row in rows if row]:
-        lines += ["| | default | |", "| --- | --- | --- |", *visible, ""]
-    for name in command.list_commands(context) if hasattr(command, "list_commands") else []:
-        child = command.get_command(context, name)
-        if not child.hidden:
-            child_context = type(context)(child, info_name=name, parent=context)
-            lines.append(describe_command(child, child_context))
-    return "\n".join(lines)
-
-
-def describe_parameter(parameter: Any, context: Any) -> str:
-    """One table row; empty for a parameter that help does not show."""
-    if getattr(parameter, "hidden", False) or parameter.name == "help":
-        return ""
-    metavar = parameter.make_metavar(context)
-    if parameter.param_type_name == "argument":
-        name = f"`{metavar}`"
-    else:
-        spellings = ", ".join([*parameter.opts, *parameter.secondary_opts])
-        name = f"`{spellings}`" if parameter.is_flag else f"`{spellings} {metavar}`"
-    default = parameter.get_default(context, call=False)
-    shown = "" if default in (None, False, ()) or parameter.required else f"`{default}`"
-    text = " ".join((getattr(parameter, "help", None) or "").split())
-    return f"| {name} | {shown} | {text} |".replace("`<function", "`").replace("|`", "|")
-
-
-# Python --------------------------------------------------------------------------------------------
-
-
-def python_names() -> str:
-    """What `from tercet import ...` gives, from the signatures and docstrings in the source."""
-    import tercet
-
-    sections = ["# Python\n", paragraph(tercet.__doc__)]
-    for name in tercet.__all__:
-        value = getattr(tercet, name)
-        if isinstance(value, type) and not issubclass(value, Exception):
-            sections.append(describe_class(value))
-    sections.append("Exceptions have [a page of their own](errors.md).\n")
-    return "\n".join(sections)
-
-
-def describe_class(value: type, with_methods: bool = True) -> str:
-    """The section of one class: constructor or fields, then its public methods and properties."""
-    module = sys.modules[value.__module__]
-    tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
-    node = next(part for part in tree.body if isinstance(part, ast.ClassDef) and part.name == value.__name__)
-    lines = [f"## {node.name}\n", paragraph(ast.get_docstring(node))]
-    if rows := field_rows(node):
-        lines += ["| field | type | default | |", "| --- | --- | --- | --- |", *rows, ""]
-    for method in methods_of(node) if with_methods else []:
-        lines.append(f"### {node.name}.{method.name}\n" if method.name != "__init__" else "")
-        lines.append(f"```text\n{signature(node.name, method)}\n```\n")
-        if method.name != "__init__":
-            lines.append(paragraph(ast.get_docstring(method)))
-    return "\n".join(lines)
-
-
-def field_rows(node: ast.ClassDef) -> list[str]:
-    """The public fields of a dataclass as table rows; a string below a field is its description."""
-    rows = []
-    for part, following in zip(node.body, [*node.body[1:], None], strict=True):
-        if not isinstance(part, ast.AnnAssign) or ast.unparse(part.target).startswith("_"):
-            continue
-        default = ast.unparse(part.value) if part.value else ""
-        default = re.sub(r"^(?:dataclasses\.)?field\(default_factory=(\w+)\)$", r"\1()", default)
-        if "init=False" in default:
-            continue  # not an argument
-        told = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
-        description = " ".join(str(following.value.value).split()) if told else ""
-        code = [
-            f"`{cell}`" if cell else ""
-            for cell in (ast.unparse(part.target), ast.unparse(part.annotation), default)
-        ]
-        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in [*code, description]) + " |")
-    return rows
-
-
-def methods_of(node: ast.ClassDef) -> Iterator[ast.FunctionDef]:
-    """The constructor and the public methods; of an overloaded method only the implementation."""
-    for part in node.body:
-        if isinstance(part, ast.FunctionDef) and (part.name == "__init__" or not part.name.startswith("_")):
-            decorators = [ast.unparse(decorator) for decorator in part.decorator_list]
-            if "overload" not in decorators:
-                yield part
-
-
-def signature(owner: str, method: ast.FunctionDef) -> str:
-    """The call as one writes it, broken over lines when it is long."""
-    arguments = re.sub(r"^(self|cls)(, )?", "", ast.unparse(method.args))
-    returns = f" -> {ast.unparse(method.returns)}" if method.returns else ""
-    if "property" in [ast.unparse(decorator) for decorator in method.decorator_list]:
-        return f"{method.name}: {returns.removeprefix(' -> ')}"
-    if method.name == "__init__":
-        method_name, returns = owner, ""
-    else:
-        method_name = method.name
-    line = f"{method_name}({arguments}){returns}"
-    if len(line) <= 90:
-        return line
-    broken = re.sub(r", (?=\*?\w+(:|,|$|=)|\*,)", ",\n    ", arguments)
-    return f"{method_name}(\n    {broken},\n){returns}"
-
-
-# Errors --------------------------------------------------------------------------------------------
 
 
 def errors() -> str:
@@ -174,9 +48,6 @@ def errors() -> str:
     return "\n".join(lines)
 
 
-# Environment variables -----------------------------------------------------------------------------
-
-
 def environment_variables() -> str:
     """The table of VARIABLES with the file that reads each; raises if the two lists differ."""
     found: dict[str, list[str]] = {}
@@ -192,9 +63,6 @@ def environment_variables() -> str:
         f"| `{name}` | {VARIABLES[name]} | {', '.join(sorted(set(found[name])))} |" for name in sorted(found)
     ]
     return "\n".join([*lines, ""])
-
-
-# The native file and the shapes of models ----------------------------------------------------------
 
 
 def file_format() -> str:
@@ -229,9 +97,6 @@ def shapes() -> str:
     return "\n".join([*lines, ""])
 
 
-# Training settings ---------------------------------------------------------------------------------
-
-
 def training_settings() -> str:
     """What `settings.json` of a run may say, and what the presets say."""
     from tercet.training import optimizers, schedule, settings
@@ -258,25 +123,6 @@ def training_settings() -> str:
         ]
         lines.append(f"| `{name}` | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
-
-
-# All together --------------------------------------------------------------------------------------
-
-
-def paragraph(text: str | None) -> str:
-    """A docstring or help text as Markdown: `Raises:` and the like become lists, the rest stays."""
-    result: list[str] = []
-    in_list = False
-    for line in (text or "").replace("\b", "").strip().splitlines():
-        if re.fullmatch(r"(Raises|Args|Returns|Yields):", line.strip()):
-            in_list = True
-            result += [f"**{line.strip()[:-1]}**", ""]
-        elif in_list and (match := re.fullmatch(r" {4}(\w[^:]*): (.*)", line)):
-            result.append(f"- `{match[1]}`: {match[2]}")
-        else:
-            in_list = in_list and line.startswith(" ")
-            result.append(f"  {line.strip()}" if in_list else line)
-    return "\n".join(result) + "\n"
 
 
 PAGES: dict[str, Callable[[], str]] = {
