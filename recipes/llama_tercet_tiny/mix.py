@@ -142,7 +142,7 @@ def is_held_out(record: Document) -> bool:
 
 def word_runs(texts: Iterable[str]) -> set[int]:
     """Hashes of all runs of OVERLAP_WORDS words."""
-    runs = set()
+    runs: set[int] = set()
     for text in texts:
         words = text.lower().split()
         runs.update(hash(tuple(words[i : i + OVERLAP_WORDS])) for i in range(len(words) - OVERLAP_WORDS + 1))
