@@ -32,6 +32,7 @@ class ThreadPool {
     void run(Task&& task) {
         using Callable = std::remove_reference_t<Task>;
         if (num_threads_ == 1) {
+            const std::lock_guard turn(one_caller_);
             task(0, 1);
             return;
         }
