@@ -2,7 +2,7 @@
 
     python recipes/llama_tercet_tiny/samples.py [--model MODEL] > samples.md
 
-The first sample of every prompt is shown (seed 1, the model's own sampling settings): nothing is picked by hand.
+The first sample of every prompt is shown (seed 1, the model's own settings): nothing is picked by hand.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ PROMPTS = Path(__file__).with_name("prompts.jsonl")
 
 def main() -> None:
     """Print the samples as Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", help="a file or folder; default: the shipped model")
     parser.add_argument("--max-tokens", type=int, default=160)
     arguments = parser.parse_args()
@@ -27,7 +29,10 @@ def main() -> None:
         for number, line in enumerate(PROMPTS.read_text(encoding="utf-8").splitlines(), 1):
             prompt = json.loads(line)
             if "user" in prompt:
-                shown, result = prompt["user"], llm.chat([{"role": "user", "content": prompt["user"]}], params)
+                shown, result = (
+                    prompt["user"],
+                    llm.chat([{"role": "user", "content": prompt["user"]}], params),
+                )
             else:
                 shown, result = prompt["text"] + " …", llm.generate(prompt["text"], params)
             kind = "chat" if "user" in prompt else "continuation"

@@ -16,45 +16,48 @@ from torch.nn import functional
 from tercet.training.straight_through import absmax_int8, absmean_ternary, straight_through
 
 
-class QuantizationStrength(nn.Module):
-    """λ of the warm-up, one number in [0, 1] that all BitLinear layers of a model share.
+class Quantization(nn.Module):
+    """What the BitLinear layers of a model quantize, and how strongly; one object for all of them.
 
-    A buffer rather than a Python float, so that changing it costs no recompilation and it follows the model
-    from device to device.
+    `ternary_weights=False` makes them ordinary float layers: the full-precision twin of an experiment differs
+    in nothing else. `strength` is λ of the warm-up in [0, 1], a buffer rather than a Python float, so that
+    changing it costs no recompilation and it follows the model from device to device.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ternary_weights: bool = True, int8_activations: bool = True) -> None:
         super().__init__()
-        self.value: Tensor
-        self.register_buffer("value", torch.ones(()), persistent=False)
+        self.ternary_weights = ternary_weights
+        self.int8_activations = ternary_weights and int8_activations
+        self.strength: Tensor
+        self.register_buffer("strength", torch.ones(()), persistent=False)
+
+    def of_weights(self, weights: Tensor) -> Tensor:
+        """The weights that the forward pass sees."""
+        if not self.ternary_weights:
+            return weights
+        return straight_through(weights, absmean_ternary(weights), self.strength)
+
+    def of_activations(self, x: Tensor) -> Tensor:
+        """The input that the forward pass sees."""
+        if not self.int8_activations:
+            return x
+        return straight_through(x, absmax_int8(x), self.strength)
 
 
 class BitLinear(nn.Module):
-    """Ternary linear layer, [..., in_features] -> [..., out_features].
+    """Ternary linear layer, [..., in_features] -> [..., out_features]."""
 
-    `ternary=False` makes it an ordinary float layer: the full-precision twin of an experiment differs
-    in nothing else.
-    """
-
-    def __init__(
-        self, in_features: int, out_features: int, strength: QuantizationStrength, ternary: bool = True
-    ) -> None:
+    def __init__(self, in_features: int, out_features: int, quantization: Quantization) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
-        self.ternary = ternary
-        self.strength = strength
+        self.quantization = quantization
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer to `x` [..., in_features]."""
-        if not self.ternary:
-            return functional.linear(x, self.weight)
-        x = x.float()
-        return functional.linear(
-            straight_through(x, absmax_int8(x), self.strength.value),
-            straight_through(self.weight, absmean_ternary(self.weight), self.strength.value),
-        )
+        inputs = self.quantization.of_activations(x.float())
+        return functional.linear(inputs, self.quantization.of_weights(self.weight))
 
     def extra_repr(self) -> str:
-        """Shape and kind, for `print(model)`."""
+        """Shape, for `print(model)`."""
         rows, depth = self.weight.shape
-        return f"in_features={depth}, out_features={rows}, ternary={self.ternary}"
+        return f"in_features={depth}, out_features={rows}"

@@ -19,10 +19,10 @@ TEMPERATURE = 0.7
 def evaluate(model: TernaryDecoder, windows: torch.Tensor) -> float:
     """Mean loss in nats a token over `windows` [count, context + 1]."""
     device = model.cosines.device
-    strength = float(model.strength.value)
-    model.strength.value.fill_(1.0)
+    strength = float(model.quantization.strength)
+    model.quantization.strength.fill_(1.0)
     losses = [float(model(rows.to(device))) * len(rows) for rows in torch.split(windows, _ROWS)]
-    model.strength.value.fill_(strength)
+    model.quantization.strength.fill_(strength)
     return sum(losses) / len(windows)
 
 

@@ -119,7 +119,7 @@ def train(
         while step < settings.schedule.num_steps:
             started = time.perf_counter()
             factor = settings.schedule.learning_rate_factor(step)
-            model.strength.value.fill_(settings.schedule.quantization_strength(step))
+            model.quantization.strength.fill_(settings.schedule.quantization_strength(step))
             windows = stages[settings.schedule.stage(step) - 1]
             batch = windows.batch(step, settings.batch_size)[
                 accelerator.process_index :: accelerator.num_processes

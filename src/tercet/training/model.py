@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from tercet.models.config import ModelConfig
 from tercet.training.attention import causal_attention
-from tercet.training.bitlinear import BitLinear, QuantizationStrength
+from tercet.training.bitlinear import BitLinear, Quantization
 
 
 class RmsNorm(nn.Module):
@@ -46,14 +46,14 @@ def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
 class Attention(nn.Module):
     """Grouped-query causal attention with a norm before the output projection (SubLN)."""
 
-    def __init__(self, config: ModelConfig, strength: QuantizationStrength, ternary: bool) -> None:
+    def __init__(self, config: ModelConfig, quantization: Quantization) -> None:
         super().__init__()
         self.config = config
         query, key = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
-        self.q_proj = BitLinear(config.hidden_size, query, strength, ternary)
-        self.k_proj = BitLinear(config.hidden_size, key, strength, ternary)
-        self.v_proj = BitLinear(config.hidden_size, key, strength, ternary)
-        self.o_proj = BitLinear(query, config.hidden_size, strength, ternary)
+        self.q_proj = BitLinear(config.hidden_size, query, quantization)
+        self.k_proj = BitLinear(config.hidden_size, key, quantization)
+        self.v_proj = BitLinear(config.hidden_size, key, quantization)
+        self.o_proj = BitLinear(query, config.hidden_size, quantization)
         self.attn_sub_norm = (
             RmsNorm(query, config.rms_norm_eps) if config.attention_sub_norm else nn.Identity()
         )
@@ -77,12 +77,12 @@ class Attention(nn.Module):
 class FeedForward(nn.Module):
     """Gated squared ReLU (or SiLU): down(norm(act(gate x) · up x))."""
 
-    def __init__(self, config: ModelConfig, strength: QuantizationStrength, ternary: bool) -> None:
+    def __init__(self, config: ModelConfig, quantization: Quantization) -> None:
         super().__init__()
         self.squared_relu = config.activation == "relu2"
-        self.gate_proj = BitLinear(config.hidden_size, config.ffn_size, strength, ternary)
-        self.up_proj = BitLinear(config.hidden_size, config.ffn_size, strength, ternary)
-        self.down_proj = BitLinear(config.ffn_size, config.hidden_size, strength, ternary)
+        self.gate_proj = BitLinear(config.hidden_size, config.ffn_size, quantization)
+        self.up_proj = BitLinear(config.hidden_size, config.ffn_size, quantization)
+        self.down_proj = BitLinear(config.ffn_size, config.hidden_size, quantization)
         self.ffn_sub_norm = (
             RmsNorm(config.ffn_size, config.rms_norm_eps) if config.ffn_sub_norm else nn.Identity()
         )
@@ -98,12 +98,12 @@ class FeedForward(nn.Module):
 class Layer(nn.Module):
     """One pre-norm transformer layer."""
 
-    def __init__(self, config: ModelConfig, strength: QuantizationStrength, ternary: bool) -> None:
+    def __init__(self, config: ModelConfig, quantization: Quantization) -> None:
         super().__init__()
         self.input_layernorm = RmsNorm(config.hidden_size, config.rms_norm_eps)
-        self.self_attn = Attention(config, strength, ternary)
+        self.self_attn = Attention(config, quantization)
         self.post_attention_layernorm = RmsNorm(config.hidden_size, config.rms_norm_eps)
-        self.mlp = FeedForward(config, strength, ternary)
+        self.mlp = FeedForward(config, quantization)
 
     def forward(self, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
         """Residual attention, then residual feed-forward, on `x` [B, T, hidden]."""
@@ -115,10 +115,10 @@ class Layer(nn.Module):
 class Body(nn.Module):
     """Embedding, layers and the final norm: everything but the output head."""
 
-    def __init__(self, config: ModelConfig, strength: QuantizationStrength, ternary: bool) -> None:
+    def __init__(self, config: ModelConfig, quantization: Quantization) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Layer(config, strength, ternary) for _ in range(config.num_layers))
+        self.layers = nn.ModuleList(Layer(config, quantization) for _ in range(config.num_layers))
         self.norm = RmsNorm(config.hidden_size, config.rms_norm_eps)
 
 
@@ -128,8 +128,8 @@ class TernaryDecoder(nn.Module):
     def __init__(self, config: ModelConfig, ternary: bool = True) -> None:
         super().__init__()
         self.config = config
-        self.strength = QuantizationStrength()
-        self.model = Body(config, self.strength, ternary)
+        self.quantization = Quantization(ternary, config.quantize_activations)
+        self.model = Body(config, self.quantization)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tied_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
