@@ -7,9 +7,7 @@
 #include <memory>
 
 #include "bindings.hpp"
-#include "packed_matrix.hpp"
-#include "tercet/aligned_buffer.hpp"
-#include "tercet/thread_pool.hpp"
+#include "ternary_product.hpp"
 
 namespace tercet::bindings {
 namespace {
@@ -42,55 +40,46 @@ NumpyArray<std::uint8_t> pack(const Codes& codes, const std::string& packing, co
     return numpy_array(std::move(packed), {matrix.num_bytes()});
 }
 
-NumpyArray<std::int8_t> unpack(const PackedBytes& packed, const std::string& packing, std::size_t rows,
-                               std::size_t depth, const IsaName& isa) {
+NumpyArray<std::int8_t> unpack(const PackedBytes& packed, const std::string& packing, std::int64_t rows,
+                               std::int64_t depth, const IsaName& isa) {
     const PackedMatrix matrix = packed_matrix("unpack", packing, rows, depth);
     check_packed_size("unpack", matrix, packed.size());
     const TernaryKernels& kernels = table_of(isa).ternary;
-    auto codes = std::make_unique_for_overwrite<std::int8_t[]>(rows * depth);
+    auto codes = std::make_unique_for_overwrite<std::int8_t[]>(matrix.rows * matrix.depth);
     std::size_t bad;
     {
         const nb::gil_scoped_release release;
-        bad = (kernels.*matrix.unpack)(packed.data(), rows, depth, codes.get());
+        bad = (kernels.*matrix.unpack)(packed.data(), matrix.rows, matrix.depth, codes.get());
     }
     if (bad != packed.size())
         throw CorruptPacking("unpack: byte " + std::to_string(bad) + " of the " + packing + " weights is " +
                              std::to_string(packed.data()[bad]) + ", which that packing never contains there; " +
                              "the data is damaged or of another packing");
-    return numpy_array(std::move(codes), {rows, depth});
+    return numpy_array(std::move(codes), {matrix.rows, matrix.depth});
 }
 
-NumpyArray<std::int32_t> ternary_matmul(const PackedBytes& packed, const std::string& packing, std::size_t rows,
-                                        std::size_t depth, const Codes& activations, const IsaName& isa, int threads) {
+NumpyArray<std::int32_t> ternary_matmul(const PackedBytes& packed, const std::string& packing, std::int64_t rows,
+                                        std::int64_t depth, const Codes& activations, const IsaName& isa, int threads) {
     const PackedMatrix matrix = packed_matrix("ternary_matmul", packing, rows, depth);
     check_packed_size("ternary_matmul", matrix, packed.size());
     check_threads("ternary_matmul", threads);
-    if (activations.shape(1) != depth)
+    if (activations.shape(1) != matrix.depth)
         reject("ternary_matmul", "activations", "int8[tokens, " + std::to_string(depth) + "]",
                "int8[" + std::to_string(activations.shape(0)) + ", " + std::to_string(activations.shape(1)) + "]");
     const TernaryKernels& kernels = table_of(isa).ternary;
     const std::size_t tokens = activations.shape(0);
-    auto out = std::make_unique_for_overwrite<std::int32_t[]>(tokens * rows);
+    auto out = std::make_unique_for_overwrite<std::int32_t[]>(tokens * matrix.rows);
     {
         const nb::gil_scoped_release release;
-        const std::size_t stride = round_up(depth, activation_alignment), out_stride = matrix.padded_rows();
-        AlignedBuffer<std::int8_t> padded(tokens * stride);
-        AlignedBuffer<std::int32_t> sums(tokens), padded_out(tokens * out_stride);
-        for (std::size_t token = 0; token < tokens; ++token) {
-            const std::int8_t* row = activations.data() + token * depth;
-            std::memcpy(padded.data() + token * stride, row, depth);
-            for (std::size_t column = 0; column < depth; ++column) sums[token] += row[column];
-        }
-        const TernaryMatmul whole{packed.data(), depth,       0,      matrix.row_tiles(), padded.data(),
-                                  stride,        sums.data(), tokens, padded_out.data(),  out_stride};
-        ThreadPool pool(threads);
-        pool.run([&](int index, int count) {
-            matrix.multiply_share(kernels, whole, share_of(matrix.row_tiles(), index, count));
-        });
+        TernaryProduct product(matrix, tokens);
         for (std::size_t token = 0; token < tokens; ++token)
-            std::memcpy(out.get() + token * rows, padded_out.data() + token * out_stride, rows * sizeof(std::int32_t));
+            product.set_activations(token, activations.data() + token * matrix.depth);
+        ThreadPool pool(threads);
+        product.run(kernels, packed.data(), pool);
+        for (std::size_t token = 0; token < tokens; ++token)
+            std::memcpy(out.get() + token * matrix.rows, product.out_row(token), matrix.rows * sizeof(std::int32_t));
     }
-    return numpy_array(std::move(out), {tokens, rows});
+    return numpy_array(std::move(out), {tokens, matrix.rows});
 }
 
 }  // namespace
@@ -99,7 +88,7 @@ void bind_kernels(nb::module_& module) {
     module.attr("MAX_DEPTH") = max_depth;
     module.def(
         "packed_bytes",
-        [](const std::string& packing, std::size_t rows, std::size_t depth) {
+        [](const std::string& packing, std::int64_t rows, std::int64_t depth) {
             return packed_matrix("packed_bytes", packing, rows, depth).num_bytes();
         },
         nb::arg("packing"), nb::arg("rows"), nb::arg("depth"));

@@ -7,9 +7,7 @@
 #include <random>
 
 #include "bindings.hpp"
-#include "packed_matrix.hpp"
-#include "tercet/aligned_buffer.hpp"
-#include "tercet/thread_pool.hpp"
+#include "ternary_product.hpp"
 
 namespace tercet::bindings {
 namespace {
@@ -88,36 +86,29 @@ double int8_peak(int threads, double seconds, const IsaName& isa) {
 }
 
 // Seconds of the fastest of `repeats` products of a random matrix with random activations.
-double time_ternary_matmul(const std::string& packing, std::size_t rows, std::size_t depth, std::size_t tokens,
+double time_ternary_matmul(const std::string& packing, std::int64_t rows, std::int64_t depth, std::int64_t tokens,
                            int threads, int repeats, const IsaName& isa) {
     const PackedMatrix matrix = packed_matrix("time_ternary_matmul", packing, rows, depth);
+    const std::size_t num_tokens = checked_size("time_ternary_matmul", "tokens", tokens, 1 << 20);
     check_threads("time_ternary_matmul", threads);
     check_repeats("time_ternary_matmul", repeats);
-    if (tokens < 1) reject("time_ternary_matmul", "tokens", "at least 1", std::to_string(tokens));
     const TernaryKernels& kernels = table_of(isa).ternary;
 
     const nb::gil_scoped_release release;
     std::minstd_rand random(1);
+    const auto fill = [&random](auto& values) {
+        for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<std::uint8_t>(random());
+    };
     AlignedBuffer<std::uint8_t> packed(matrix.num_bytes());
-    for (std::size_t i = 0; i < packed.size(); ++i) packed[i] = static_cast<std::uint8_t>(random());
-    const std::size_t stride = round_up(depth, activation_alignment), out_stride = matrix.padded_rows();
-    AlignedBuffer<std::int8_t> activations(tokens * stride);
-    AlignedBuffer<std::int32_t> sums(tokens), out(tokens * out_stride);
-    for (std::size_t token = 0; token < tokens; ++token) {
-        for (std::size_t column = 0; column < depth; ++column) {
-            const auto value = static_cast<std::int8_t>(random());
-            activations[token * stride + column] = value;
-            sums[token] += value;
-        }
+    AlignedBuffer<std::int8_t> codes(matrix.depth);
+    fill(packed);
+    TernaryProduct product(matrix, num_tokens);
+    for (std::size_t token = 0; token < num_tokens; ++token) {
+        fill(codes);
+        product.set_activations(token, codes.data());
     }
-    const TernaryMatmul whole{packed.data(), depth,       0,      matrix.row_tiles(), activations.data(),
-                              stride,        sums.data(), tokens, out.data(),         out_stride};
     ThreadPool pool(threads);
-    return shortest_of(repeats, [&] {
-        pool.run([&](int index, int count) {
-            matrix.multiply_share(kernels, whole, share_of(matrix.row_tiles(), index, count));
-        });
-    });
+    return shortest_of(repeats, [&] { product.run(kernels, packed.data(), pool); });
 }
 
 }  // namespace

@@ -26,8 +26,15 @@ inline const KernelTable& table_of(const IsaName& isa) { return kernel_table(cho
     throw std::invalid_argument(operation + ": " + operand + " should be " + expected + ", got " + got);
 }
 
-inline void check_threads(const std::string& operation, int threads) {
-    if (threads < 1 || threads > 1024) reject(operation, "threads", "1 to 1024", std::to_string(threads));
+inline std::size_t checked_size(const std::string& operation, const std::string& operand, std::int64_t size,
+                                std::size_t most) {
+    if (size < 1 || static_cast<std::size_t>(size) > most)
+        reject(operation, operand, "1 to " + std::to_string(most), std::to_string(size));
+    return static_cast<std::size_t>(size);
+}
+
+inline void check_threads(const std::string& operation, std::int64_t threads) {
+    checked_size(operation, "threads", threads, 1024);
 }
 
 }  // namespace tercet::bindings

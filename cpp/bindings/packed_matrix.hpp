@@ -2,7 +2,6 @@
 #pragma once
 
 #include "bindings.hpp"
-#include "tercet/thread_pool.hpp"
 
 namespace tercet::bindings {
 
@@ -26,22 +25,13 @@ struct PackedMatrix {
     std::size_t padded_rows() const { return round_up(rows, tile_rows); }
     std::size_t row_tiles() const { return padded_rows() / tile_rows; }
     std::size_t num_bytes() const { return row_tiles() * (round_up(depth, tile_columns) / tile_columns) * tile_bytes; }
-
-    // Computes the row tiles of one thread's share; `whole` describes the full product.
-    void multiply_share(const TernaryKernels& kernels, const TernaryMatmul& whole, Share tiles) const {
-        TernaryMatmul part = whole;
-        part.row_tile_begin = tiles.begin;
-        part.row_tile_end = tiles.end;
-        part.out += tiles.begin * tile_rows;
-        (kernels.*matmul)(part);
-    }
 };
 
-inline PackedMatrix packed_matrix(const std::string& operation, const std::string& packing, std::size_t rows,
-                                  std::size_t depth) {
-    if (rows < 1 || rows > (std::size_t{1} << 31)) reject(operation, "rows", "1 to 2^31", std::to_string(rows));
-    if (depth < 1 || depth > max_depth)
-        reject(operation, "depth", "1 to " + std::to_string(max_depth), std::to_string(depth));
+// Sizes come as Python gives them, so that a negative one is refused in these words too.
+inline PackedMatrix packed_matrix(const std::string& operation, const std::string& packing, std::int64_t signed_rows,
+                                  std::int64_t signed_depth) {
+    const std::size_t rows = checked_size(operation, "rows", signed_rows, std::size_t{1} << 31);
+    const std::size_t depth = checked_size(operation, "depth", signed_depth, max_depth);
     if (packing == "two_bit")
         return {rows,
                 depth,

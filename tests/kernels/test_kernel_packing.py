@@ -63,7 +63,7 @@ def test_sizes_and_types_that_do_not_fit_are_refused() -> None:
         ParameterError, match=r"pack: codes should be int8 \[rows, depth\], got float32 \[2, 3\]"
     ):
         pack(np.zeros((2, 3), np.float32), "two_bit")  # type: ignore[arg-type]
-    with pytest.raises(ParameterError, match=r"pack: rows should be 1 to 2\^31, got 0"):
+    with pytest.raises(ParameterError, match=r"pack: rows should be 1 to 2147483648, got 0"):
         pack(np.zeros((0, 3), np.int8), "two_bit")
 
 

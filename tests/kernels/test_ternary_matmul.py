@@ -153,7 +153,7 @@ FITTING = {"packed": PACKED, "packing": "two_bit", "rows": 20, "depth": 30, "act
         ({"packed": PACKED[1:]}, r"packed should be 256 bytes for 20 rows of depth 30, got 255 bytes"),
         ({"packed": PACKED.reshape(2, -1)}, r"packed should be uint8 \[bytes\], got uint8 \[2, 128\]"),
         ({"packing": "three_bit"}, r"packing should be 'two_bit' or 'five_per_byte', got 'three_bit'"),
-        ({"rows": 0}, r"rows should be 1 to 2\^31, got 0"),
+        ({"rows": -1}, r"rows should be 1 to 2147483648, got -1"),
         ({"depth": MAX_DEPTH + 1}, r"depth should be 1 to 262144, got 262145"),
         ({"threads": 0}, r"threads should be 1 to 1024, got 0"),
         ({"threads": 1025}, r"threads should be 1 to 1024, got 1025"),
