@@ -38,6 +38,19 @@ def test_every_isa_and_thread_count_gives_the_same_bits(name: str, quantize: boo
             assert_same_bits(logits_of(Decoder(config, model, threads, isa), tokens), expected)
 
 
+@pytest.mark.parametrize("quantize", [True, False], ids=["int8", "float"])
+def test_threads_share_every_step_of_a_wider_model_without_a_trace(quantize: bool) -> None:
+    """The models above are so small that one thread does nearly everything; here every step is worth two."""
+    config = dataclasses.replace(
+        GROUPED, hidden_size=384, ffn_size=1000, num_layers=2, head_dim=64, quantize_activations=quantize
+    )
+    model = packed_model(config)
+    tokens = random_tokens(config, 200)
+    expected = logits_of(Decoder(config, model, 1), tokens)
+    for threads in (2, 3, 5):
+        assert_same_bits(logits_of(Decoder(config, model, threads), tokens), expected)
+
+
 @pytest.mark.parametrize("dtype", ["f32", "f16"])
 @pytest.mark.parametrize("head_type", ["f32", "f16", "bf16"])
 def test_every_storage_type_gives_the_same_bits_on_every_isa(dtype: str, head_type: str) -> None:

@@ -66,6 +66,17 @@ struct ThreadScratch {
     }
 };
 
+// How long one fast core needs for a piece of work, in nanoseconds, roughly. It only decides whether waking other threads
+// pays: small models spend most steps in pieces that are over before a sleeping thread has been scheduled, and on a busy
+// machine that takes longer still.
+namespace cost {
+inline constexpr double worth_sharing = 20'000;
+inline constexpr double ternary_product = 0.01;  // of one weight and one int8 activation
+inline constexpr double float_product = 0.06;    // of one f32, f16 or bf16 weight and one float
+inline constexpr double value = 0.5;             // of a row that is normalized, gated or quantized
+inline constexpr double angle = 60;              // its sine and cosine
+}  // namespace cost
+
 // Threads, kernels and scratch memory: who does the work.
 class Team {
   public:
@@ -81,26 +92,29 @@ class Team {
         return bytes;
     }
 
-    // Calls part(share, scratch) once on every thread; share(count) is that thread's part of `count` pieces.
+    // Calls part(share, scratch) for every thread; share(count) is that thread's part of `count` pieces. Work that is
+    // not worth sharing runs where we are, in one part.
     template <class Part>
-    void together(Part part) {
-        pool_.run([&](int index, int num_threads) noexcept {
+    void together(double nanoseconds, Part part) {
+        const auto run_part = [&](int index, int num_parts) noexcept {
             const FloatEnvironment environment;
-            part([=](std::size_t count) { return share_of(count, index, num_threads); },
+            part([=](std::size_t count) { return share_of(count, index, num_parts); },
                  scratch_[static_cast<std::size_t>(index)]);
-        });
+        };
+        if (nanoseconds < cost::worth_sharing) {
+            run_part(0, 1);
+        } else {
+            pool_.run(run_part);
+        }
     }
 
-    // Calls piece(i) for each i < count, split over the threads; a single piece runs where we are.
+    // Calls piece(i) for each i < count, split over the threads.
     template <class Piece>
-    void for_each(std::size_t count, Piece piece) {
-        if (count == 1) {
-            piece(std::size_t{0});
-        } else {
-            together([&](auto share, ThreadScratch&) {
-                for (auto [i, end] = share(count); i < end; ++i) piece(i);
-            });
-        }
+    void for_each(std::size_t count, double nanoseconds_each, Piece piece) {
+        const auto run_pieces = [&](auto share, ThreadScratch&) {
+            for (auto [i, end] = share(count); i < end; ++i) piece(i);
+        };
+        together(count == 1 ? 0.0 : static_cast<double>(count) * nanoseconds_each, run_pieces);
     }
 
   private:

@@ -70,7 +70,8 @@ void Decoder::attention(std::size_t layer, KvCache& cache) {
     normalize_residual(weights.attention_norm);
     multiply(team_, input_, {{weights.q, query_.data()}, {weights.k, key_.data()}, {weights.v, value_.data()}});
 
-    team_.for_each(places_.size(), [&](std::size_t token) {
+    const double row_work = cost::value * static_cast<double>(config_.query_size() + 2 * config_.kv_size());
+    team_.for_each(places_.size(), row_work, [&](std::size_t token) {
         float *query = query_.data() + token * config_.query_size(), *key = key_.data() + token * config_.kv_size();
         const float *cosines = cosines_.data() + token * half, *sines = sines_.data() + token * half;
         for (std::size_t head = 0; head < config_.num_heads; ++head)
@@ -84,7 +85,7 @@ void Decoder::attention(std::size_t layer, KvCache& cache) {
 
     input_.prepare(places_.size(), config_.query_size(), config_.quantize_activations);
     attend(team_, cache, layer, places_, query_.data(), config_.num_heads, input_.row(0));
-    team_.for_each(places_.size(), [&](std::size_t token) { finish_input(weights.attention_sub_norm, token); });
+    team_.for_each(places_.size(), row_work, [&](std::size_t token) { finish_input(weights.attention_sub_norm, token); });
     multiply(team_, input_, {{weights.o, residual_.data(), true}});
 }
 
@@ -98,7 +99,7 @@ void Decoder::feed_forward(const LayerWeights& weights) {
     multiply(team_, input_, {{weights.gate, gate_.data()}, {weights.up, up_.data()}});
 
     input_.prepare(places_.size(), ffn, config_.quantize_activations);
-    team_.for_each(places_.size(), [&](std::size_t token) {
+    team_.for_each(places_.size(), cost::value * static_cast<double>(2 * ffn), [&](std::size_t token) {
         gated(gate_.data() + token * ffn, up_.data() + token * ffn, ffn, input_.row(token));
         finish_input(weights.ffn_sub_norm, token);
     });
@@ -108,7 +109,7 @@ void Decoder::feed_forward(const LayerWeights& weights) {
 // The next linear layer reads norm(x).
 void Decoder::normalize_residual(const NormWeight& weight) {
     input_.prepare(places_.size(), config_.hidden_size, config_.quantize_activations);
-    team_.for_each(places_.size(), [&](std::size_t token) {
+    team_.for_each(places_.size(), cost::value * static_cast<double>(config_.hidden_size), [&](std::size_t token) {
         kernels().floats.rms_norm(residual(token), weight.data(), config_.hidden_size, config_.rms_norm_epsilon,
                                   input_.row(token));
         input_.quantize(kernels().floats, token);
@@ -143,7 +144,7 @@ void Decoder::place_tokens(const Batch& batch, std::size_t begin, std::size_t en
         places_[token - begin] = {static_cast<std::size_t>(batch.context_lengths[sequence]) + offset,
                                   batch.block_tables.row(sequence).data()};
     }
-    team_.for_each(tokens, [&](std::size_t token) {
+    team_.for_each(tokens, cost::angle * static_cast<double>(half), [&](std::size_t token) {
         rotation(places_[token].position, inverse_frequencies_, cosines_.data() + token * half, sines_.data() + token * half);
     });
 }

@@ -44,15 +44,19 @@ void attend(Team& team, const KvCache& cache, std::size_t layer, std::span<const
     const std::size_t num_kv_heads = cache.shape().num_kv_heads, head_dim = cache.shape().head_dim;
     const std::size_t group = num_heads / num_kv_heads;
 
-    std::size_t longest = 0;
-    for (const TokenPlace& place : places) longest = std::max(longest, place.position + 1);
+    std::size_t longest = 0, positions = 0;
+    for (const TokenPlace& place : places) {
+        longest = std::max(longest, place.position + 1);
+        positions += place.position + 1;
+    }
     const std::size_t score_stride = round_up(longest, 16);
     for (ThreadScratch& scratch : team.scratch()) grown(scratch.scores, group * score_stride);
 
     const auto attend_type = cache.type() == KvType::f32 ? attend_heads<float> : attend_heads<float16>;
     // (token, head) pairs in the order [kv_head][token][head in group]: a thread keeps to few kv heads, whose keys and
     // values then stay in its cache from token to token.
-    team.together([&](auto share, ThreadScratch& scratch) {
+    const double work = cost::float_product * static_cast<double>(2 * positions * num_heads * head_dim);
+    team.together(work, [&](auto share, ThreadScratch& scratch) {
         const auto [begin, end] = share(num_kv_heads * places.size() * group);
         for (std::size_t pair = begin; pair < end;) {
             const std::size_t member = pair % group, token = pair / group % places.size();

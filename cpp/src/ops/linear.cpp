@@ -107,7 +107,12 @@ void multiply(Team& team, const LinearInput& input, std::initializer_list<Produc
             grown(scratch.products, five_per_byte_tile_rows * tokens_at_once);
         }
     }
-    team.together([&](auto share, ThreadScratch& scratch) {
+    double work = 0.0;
+    for (const Product& product : products) {
+        work += static_cast<double>(product.matrix.rows * product.matrix.depth * input.tokens()) *
+                (input.quantized() ? cost::ternary_product : cost::float_product);
+    }
+    team.together(work, [&](auto share, ThreadScratch& scratch) {
         for (const Product& product : products) {
             const Share tiles = share(product.matrix.row_tiles());
             if (input.quantized()) {

@@ -24,7 +24,7 @@ void embed(Team& team, const FloatMatrix& embedding, std::span<const std::int32_
         void operator()(const float16* rows) const { kernels.widen_f16(rows + row * depth, depth, out); }
         void operator()(const bfloat16* rows) const { kernels.widen_bf16(rows + row * depth, depth, out); }
     };
-    team.for_each(ids.size(), [&](std::size_t token) {
+    team.for_each(ids.size(), cost::value * static_cast<double>(depth), [&](std::size_t token) {
         std::visit(Row{kernels, static_cast<std::size_t>(ids[token]), depth, out + token * depth}, embedding.data);
     });
 }
@@ -33,7 +33,8 @@ void project(Team& team, const FloatMatrix& matrix, const float* vectors, std::s
     const FloatKernels& kernels = team.kernels().floats;
     const std::size_t depth = matrix.depth;
     constexpr std::size_t vectors_in_cache = 32;  // 328 KB of a depth of 2560: they stay while the matrix streams past
-    team.together([&](auto share, ThreadScratch&) {
+    const double work = cost::float_product * static_cast<double>(matrix.rows * depth * num_vectors);
+    team.together(work, [&](auto share, ThreadScratch&) {
         const auto [begin, end] = share(matrix.rows);
         const auto dot = [&, begin = begin, end = end](auto kernel, const auto* rows) {
             for (std::size_t v = 0; v < num_vectors; v += vectors_in_cache) {
