@@ -3,12 +3,12 @@
     cd recipes/llama_tercet_tiny
     python baseline.py --models DIR tinystories_valid.jsonl
 
-DIR holds `outmini_bit_3M_bit_model.bin` and `tokenizer.model` of github.com/HKUSTGZ-MICS-LYU/bitllama2.c.
-The forward pass is NumPy, written from the file format: 256 bytes of header ("ak42", version, dim,
-hidden, layers, heads, kv heads, vocabulary, context), float32 final norm and tied embeddings, then by kind and layer a
-float32 scale and 2-bit codes, most significant first (01 = +1, 11 = -1). Their BitLinear divides its input by
-its length and by sqrt(depth), then rounds it to int8. Like `tercet eval perplexity`, every document starts
-anew with BOS.
+DIR holds `outmini_bit_3M_bit_model.bin` and `tokenizer.model` of github.com/HKUSTGZ-MICS-
+LYU/bitllama2.c. The forward pass is NumPy, written from the file format: 256 bytes of header ("ak42",
+version, dim, hidden, layers, heads, kv heads, vocabulary, context), float32 final norm and tied
+embeddings, then by kind and layer a float32 scale and 2-bit codes, most significant first (01 = +1, 11 =
+-1). Their BitLinear divides its input by its length and by sqrt(depth), then rounds it to int8. Like
+`tercet eval perplexity`, every document starts anew with BOS.
 """
 
 from __future__ import annotations

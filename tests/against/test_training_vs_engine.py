@@ -1,8 +1,9 @@
 """What training measured is what the file does: the PyTorch network and the engine give the same logits.
 
-The way is the real one: a checkpoint folder is written by training, converted, and opened. With float activations
-the two differ by float noise. With int8 activations a rounding at a tie may fall either way; every code that
-differs is found, must lie at a tie, and after it is settled the engine's way the logits must be equal again.
+The way is the real one: a checkpoint folder is written by training, converted, and opened. With float
+activations the two differ by float noise. With int8 activations a rounding at a tie may fall either way;
+every code that differs is found, must lie at a tie, and after it is settled the engine's way the logits
+must be equal again.
 """
 
 from __future__ import annotations
