@@ -145,6 +145,15 @@ def test_words_of_the_vocabulary_that_look_like_control_tokens() -> None:
     assert ours.encode("?") == [1], "a character that the vocabulary lacks is <unk>: no text can say more"
 
 
+def test_a_vocabulary_that_cannot_say_everything() -> None:
+    tokenizer = tokenizers.Tokenizer(models.WordLevel({"x": 0}, unk_token="<unk>"))
+    tokenizer.decoder = decoders.ByteLevel()
+    ours = Tokenizer(tokenizer.to_str().encode())
+    assert ours.encode("x") == [0]
+    with pytest.raises(FormatError, match="cannot encode this text"):
+        ours.encode("y")
+
+
 def test_files_cannot_ask_to_cut_pad_or_shuffle() -> None:
     tokenizer = library(tiny_tokenizer_json())
     tokenizer.enable_truncation(2)

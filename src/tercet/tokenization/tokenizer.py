@@ -101,6 +101,7 @@ class Tokenizer:
 
         Raises:
             ParameterError: `text` is not a string, or has no UTF-8 form.
+            FormatError: the tokenizer has neither tokens for this text nor one for the unknown.
         """
         check_text(text, "the text")
         return self.encode_parts(self.split(text)) if allow_special else self._encode_plain(text)
@@ -171,7 +172,10 @@ class Tokenizer:
         return b"" if text is None else self._byte_rule.to_bytes(text)
 
     def _encode_plain(self, text: str) -> list[int]:
-        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        try:
+            encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        except Exception as error:  # as above; some faults of a file show only here
+            raise FormatError(f"the tokenizer cannot encode this text: {error}") from error
         ids: list[int] = encoding.ids
         if self.special_ids.isdisjoint(ids):
             return ids
