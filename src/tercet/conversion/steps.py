@@ -70,8 +70,7 @@ def convert(
     that is ternary already keeps its codes and scales exactly and may change its packing.
 
     Args:
-        source: the folder or file, or a plan that `plan_conversion` made; then the next five are those of the
-        plan.
+        source: the folder or file; or a plan that `plan_conversion` made, which then has the next five in it.
         destination: the file to write.
         packing: how ternary matrices are stored: `two_bit` or `five_per_byte`.
         embedding_type: how the embedding, an output head and any full-precision matrix are stored.

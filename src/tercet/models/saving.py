@@ -35,9 +35,10 @@ def save_huggingface_folder(
     full-precision model.
 
     Args:
-        path: the folder to make. config: the shape of the model. weights: canonical names and values, in the
-        order of `tercet.models.tensor_names.tensor_shapes(config)`;
-            taken one at a time.
+        path: the folder to make.
+        config: the shape of the model.
+        weights: canonical names and values, taken one at a time, in the order of
+            `tercet.models.tensor_names.tensor_shapes(config)`.
         float_type: how they are stored: `f32` (a checkpoint to go on from) or `bf16` (half the size).
         tokenizer_json: the bytes of tokenizer.json.
         chat_template: a Jinja template.
@@ -46,8 +47,7 @@ def save_huggingface_folder(
 
     Raises:
         ParameterError: a weight is missing, unknown, out of order or of another shape, or a
-        `BitNetForCausalLM`
-            cannot be like this config.
+            `BitNetForCausalLM` cannot be like this config.
         StorageError: the folder exists, or cannot be written.
     """
     names = {name: str(to_huggingface(name)) for name in tensor_shapes(config)}

@@ -30,8 +30,8 @@ class Tokenizer:
     """Encodes text and decodes ids. Safe to use from several threads.
 
     Args:
-        tokenizer_json: the bytes of a tokenizer.json. control_tokens: texts of added tokens to be taken as
-        control tokens although the file does not mark them.
+        tokenizer_json: the bytes of a tokenizer.json.
+        control_tokens: texts of added tokens that are control tokens although the file does not mark them.
 
     Raises:
         FormatError: the bytes are not a tokenizer.
@@ -96,8 +96,9 @@ class Tokenizer:
         """Return the ids of a text; nothing is added in front or behind.
 
         Args:
-            text: any text without lone surrogates. allow_special: whether the texts of control tokens in it
-            become control tokens. Not for text of users.
+            text: any text without lone surrogates.
+            allow_special: whether the texts of control tokens in it become control tokens. Not for text of
+                users.
 
         Raises:
             ParameterError: `text` is not a string, or has no UTF-8 form.

@@ -147,8 +147,8 @@ class SafetensorsFolder:
     """The tensors of a model folder: of `model.safetensors`, or of the shards that its index lists.
 
     Raises:
-        FormatError: a file is malformed, or the index names a file outside the folder or a tensor that is not
-        there. ModelNotFoundError: the folder holds neither, or lacks a shard.
+        FormatError: a file is malformed, or the index names a file elsewhere or a tensor that is not there.
+        ModelNotFoundError: the folder holds neither, or lacks a shard.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
