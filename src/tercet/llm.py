@@ -57,13 +57,13 @@ class LLM:
     """A loaded model that generates text.
 
     Args:
-        model: the name of a model, or the path of a file or folder that the package can read; None is the
-        model
-            that ships with it.
+        model: the name of a model, or the path of a file or folder that the package can read;
+            None is the model that ships with it.
         threads: threads of the forward pass; None uses every physical core that the process may run on.
-        isa: the instruction set of the kernels (`tercet doctor` lists them); None takes `TERCET_ISA` or the
-        best. kv_dtype: "f32" (exact) or "f16" (half the memory) for keys and values. max_context: most
-        tokens of prompt and answer together, at most what the model was trained for.
+        isa: the instruction set of the kernels (`tercet doctor` lists them); None takes `TERCET_ISA` or
+            the best.
+        kv_dtype: "f32" (exact) or "f16" (half the memory) for keys and values.
+        max_context: most tokens of prompt and answer together, at most what the model was trained for.
 
     Raises:
         ModelNotFoundError, FormatError, UnsupportedModelError, IsaError, ParameterError: see `tercet.errors`.

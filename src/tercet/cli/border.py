@@ -32,7 +32,8 @@ def error_border(debug: bool) -> Iterator[None]:
     """Exit as the table above says when the block raises."""
     try:
         yield
-        flush_stdout()  # a full disk or a closed pipe is heard of here, not when the interpreter ends
+        with writing_stdout():
+            sys.stdout.flush()  # a full disk or a closed pipe is heard of here, not when the interpreter ends
     except (typer.Exit, typer.Abort, _UsageErrors):
         raise  # Typer's own; it knows how to show them
     except KeyboardInterrupt:
@@ -56,15 +57,16 @@ def error_border(debug: bool) -> Iterator[None]:
         _exit(1)
 
 
-def flush_stdout() -> None:
-    """Write out what is buffered; StorageError where stdout is a file on a full disk, or the like.
+@contextlib.contextmanager
+def writing_stdout() -> Iterator[None]:
+    """Say what went wrong if the block cannot write to standard output.
 
     Raises:
         BrokenPipeError: nobody reads the pipe any more.
-        StorageError: standard output cannot be written.
+        StorageError: it is a file on a full disk, or the like.
     """
     try:
-        sys.stdout.flush()
+        yield
     except BrokenPipeError:
         raise
     except OSError as error:

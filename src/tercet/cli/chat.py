@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tercet.engine.result import GenerationResult
     from tercet.llm import LLM
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tercet.cli.border import flush_stdout
+from tercet.cli.border import writing_stdout
 from tercet.errors import ParameterError
 
 
@@ -26,12 +26,13 @@ def shown() -> Console:
 
 def write_text(text: str) -> None:
     """Write text to stdout at once; what the stream's encoding lacks becomes `?`."""
-    try:
-        sys.stdout.write(text)
-    except UnicodeEncodeError:
-        encoding = sys.stdout.encoding or "ascii"
-        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
-    flush_stdout()
+    with writing_stdout():
+        try:
+            sys.stdout.write(text)
+        except UnicodeEncodeError:
+            encoding = sys.stdout.encoding or "ascii"
+            sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+        sys.stdout.flush()
 
 
 def decoded(data: bytes) -> str:

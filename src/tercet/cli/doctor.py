@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from tercet.bench.diagnosis import Diagnosis
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from tercet.cli import options
+from tercet.cli import console, options
 from tercet.cli.console import decoded
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()
@@ -37,10 +37,6 @@ def run(
     The text alone goes to standard output, as it is generated; a line of measured figures goes to standard
     error.
     """
-    from tercet.cli import console
-    from tercet.cli.figures import figures_data, figures_line
-    from tercet.cli.interrupts import stopped_by_interrupt
-    from tercet.llm import LLM
     from tercet.sampling.params import SamplingParams
 
     text = _read_standard_input() if prompt == "-" else prompt
@@ -56,6 +52,11 @@ def run(
             stop=stop,
         )
     )
+    # After the parameters: what loads NumPy and the kernels takes its time, and a wrong value needs neither.
+    from tercet.cli.figures import figures_data, figures_line
+    from tercet.cli.interrupts import stopped_by_interrupt
+    from tercet.llm import LLM
+
     with console.progress("Loading the model"):
         llm = LLM(model, threads=threads, isa=isa)
     stream = (
