@@ -11,6 +11,11 @@ from __future__ import annotations
 
 def main() -> None:
     """Entry point of the `tercet` program."""
-    from tercet.cli.app import app
+    import sys
 
-    app(prog_name="tercet")
+    try:
+        from tercet.cli.app import app
+
+        app(prog_name="tercet")
+    except KeyboardInterrupt:  # so early that no border stands yet
+        sys.exit(130)

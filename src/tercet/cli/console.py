@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -13,6 +14,8 @@ from rich.console import Console
 from tercet.cli.border import writing_stdout
 from tercet.errors import ParameterError
 
+PIPED_WIDTH = 120
+
 
 def told() -> Console:
     """A console on stderr, for progress and figures."""
@@ -20,8 +23,11 @@ def told() -> Console:
 
 
 def shown() -> Console:
-    """A console on stdout, for tables that were asked for."""
-    return Console(highlight=False)
+    """A console on stdout, for tables that were asked for; wide enough for them where it is no terminal."""
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = PIPED_WIDTH
+    return console
 
 
 def write_text(text: str) -> None:

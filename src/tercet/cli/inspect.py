@@ -39,7 +39,7 @@ def inspect(
         return
     _show_summary(description)
     if tensors:
-        _show_tensors(description["tensors"], ("type", "shape", "bytes", "bits", "zeros", "sha256"))
+        _show_tensors(description["tensors"], ("type", "shape", "bytes", "zeros", "sha256"))
     else:
         _show_tensors(grouped(description["tensors"]), ("count", "type", "shape", "bytes", "bits", "zeros"))
 
@@ -85,27 +85,26 @@ def _show_summary(description: Mapping[str, Any]) -> None:
 
 
 def _show_tensors(tensors: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
-    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from tercet.cli import console
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("tensor", no_wrap=True)
     for column in columns:
-        table.add_column(column, justify="left" if column in ("type", "sha256") else "right", overflow="fold")
+        table.add_column(column, justify="left" if column in ("type", "sha256") else "right", no_wrap=True)
     for tensor in tensors:
         cells = {
             "count": str(tensor.get("count", 1)),
             "type": tensor["type"],
-            "shape": " x ".join(map(str, tensor["shape"])),
+            "shape": "x".join(map(str, tensor["shape"])),
             "bytes": f"{tensor['bytes']:,}",
             "bits": f"{tensor['bits_per_weight']:.2f}",
             "zeros": _format(tensor["share_of_zeros"], "{:.1%}"),
-            "sha256": tensor.get("sha256") or "",
+            "sha256": (tensor.get("sha256") or "")[:12],
         }
         table.add_row(tensor["name"], *(cells[column] for column in columns))
-    console.shown().print(table, markup=False)
+    console.shown().print("", table, markup=False)
 
 
 def _format(value: float | None, form: str) -> str:

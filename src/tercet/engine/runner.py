@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,7 +25,7 @@ class Runner:
 
     def run(self, chunks: Sequence[Chunk]) -> Logits:
         """Logits [S, vocab] after the last token of each of the S chunks that sample, in their order."""
-        ends = np.cumsum([chunk.num_tokens for chunk in chunks])
+        ends = itertools.accumulate(chunk.num_tokens for chunk in chunks)
         rows = [end - 1 for end, chunk in zip(ends, chunks, strict=True) if chunk.samples]
         return self._forward(
             [chunk.request.tokens(chunk.request.num_cached, chunk.num_tokens) for chunk in chunks],
@@ -40,7 +41,11 @@ class Runner:
     def sample(self, logits: Logits, request: Request) -> int:
         """Draw the next token of a request from its logits [vocab]."""
         params = request.params
-        penalized = (params.repetition_penalty, params.presence_penalty, params.frequency_penalty) != (1, 0, 0)
+        penalized = (params.repetition_penalty, params.presence_penalty, params.frequency_penalty) != (
+            1,
+            0,
+            0,
+        )
         return sample(
             logits,
             temperature=params.temperature,
@@ -64,16 +69,14 @@ class Runner:
         blocks: Sequence[Sequence[int]],
         logit_rows: Sequence[int],
     ) -> Logits:
-        starts = np.zeros(len(tokens) + 1, np.int32)
-        starts[1:] = np.cumsum([len(ids) for ids in tokens])
-        tables = np.full((len(blocks), max(map(len, blocks))), -1, np.int32)
-        for row, owned in zip(tables, blocks, strict=True):
-            row[: len(owned)] = owned
+        starts = itertools.accumulate((len(ids) for ids in tokens), initial=0)
+        width = max(map(len, blocks))
+        tables = [[*owned, *[-1] * (width - len(owned))] for owned in blocks]
         return self.decoder.forward(
             self.cache,
-            np.concatenate([np.asarray(ids, np.int32) for ids in tokens]),
-            starts,
-            np.asarray(num_cached, np.int32),
-            tables,
-            np.asarray(logit_rows, np.int32),
+            np.fromiter(itertools.chain.from_iterable(tokens), np.int32),
+            np.fromiter(starts, np.int32),
+            np.array(num_cached, np.int32),
+            np.array(tables, np.int32),
+            np.array(logit_rows, np.int32),
         )
