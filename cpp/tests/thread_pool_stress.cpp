@@ -14,19 +14,39 @@ void require(bool condition, const char* what) {
     std::exit(1);
 }
 
-// Every run calls the task once on each thread, and what it wrote is visible to the caller and to the next run.
+// Every run calls the task once for each share, and what it wrote is visible to the caller and to the next run, whoever
+// executes that share then.
 void test_runs(int num_threads, int runs) {
     tercet::ThreadPool pool(num_threads);
     std::vector<long> counts(static_cast<std::size_t>(num_threads) * 16);  // plain memory, apart by cache lines
     for (int run = 0; run < runs; ++run) {
-        pool.run([&](int index, int count) {
-            require(count == num_threads, "a task was told another number of threads");
-            require(counts[static_cast<std::size_t>(index) * 16] == run, "a thread missed a run, or ran twice");
-            counts[static_cast<std::size_t>(index) * 16] += 1;
+        pool.run([&](int share, int count) {
+            require(count == num_threads, "a task was told another number of shares");
+            require(counts[static_cast<std::size_t>(share) * 16] == run, "a share was left out, or ran twice");
+            counts[static_cast<std::size_t>(share) * 16] += 1;
         });
     }
-    for (int index = 0; index < num_threads; ++index)
-        require(counts[static_cast<std::size_t>(index) * 16] == runs, "the caller does not see what a thread wrote");
+    for (int share = 0; share < num_threads; ++share)
+        require(counts[static_cast<std::size_t>(share) * 16] == runs, "the caller does not see what a share wrote");
+}
+
+// Shares of very different length, so that runs end while others still hold, or have just lost, a claim.
+void test_uneven_shares(int num_threads, int runs) {
+    tercet::ThreadPool pool(num_threads);
+    std::vector<long> sums(static_cast<std::size_t>(num_threads) * 16);
+    long expected = 0;
+    for (int run = 0; run < runs; ++run) {
+        const int length = run % 7 * 50;
+        pool.run([&](int share, int count) {
+            volatile long step = 1;
+            if (share == run % count)
+                for (int i = 0; i < length; ++i) sums[static_cast<std::size_t>(share) * 16] += step;
+        });
+        expected += length;
+        long total = 0;
+        for (int share = 0; share < num_threads; ++share) total += sums[static_cast<std::size_t>(share) * 16];
+        require(total == expected, "a run returned before its longest share");
+    }
 }
 
 // Workers sleep after a while without work; they must wake up.
@@ -40,31 +60,14 @@ void test_sleep(int num_threads) {
     }
 }
 
-// Between two barriers, every thread sees what all the others wrote before the first one.
-void test_barrier(int num_threads, int rounds) {
-    tercet::ThreadPool pool(num_threads);
-    std::vector<int> values(static_cast<std::size_t>(num_threads));
-    for (int run = 0; run < 3; ++run) {
-        pool.run([&](int index, int count) {
-            for (int round = 0; round < rounds; ++round) {
-                values[static_cast<std::size_t>(index)] = round;
-                pool.barrier();
-                for (int other = 0; other < count; ++other)
-                    require(values[static_cast<std::size_t>(other)] == round, "a thread passed the barrier too early");
-                pool.barrier();
-            }
-        });
-    }
-}
-
 // Two callers at once take turns.
 void test_callers(int num_threads, int runs) {
     tercet::ThreadPool pool(num_threads);
     long total = 0;  // plain memory: only turns keep it right
     const auto call = [&] {
         for (int run = 0; run < runs; ++run)
-            pool.run([&](int index, int) {
-                if (index == 0) total += 1;
+            pool.run([&](int share, int) {
+                if (share == 0) total += 1;
             });
     };
     std::thread other(call);
@@ -96,7 +99,7 @@ int main() {
     for (const int num_threads : {1, 2, 3, 8}) {  // 8 is more than small machines have: waiting threads must give way
         test_runs(num_threads, 3000);
         test_sleep(num_threads);
-        test_barrier(num_threads, 300);
+        test_uneven_shares(num_threads, 3000);
         test_callers(num_threads, 1000);
     }
     for (int i = 0; i < 100; ++i) tercet::ThreadPool unused(3);

@@ -40,7 +40,7 @@ void wait_for_change(const std::atomic<std::uint32_t>& value, std::uint32_t old)
 ThreadPool::ThreadPool(int num_threads) : num_threads_(num_threads < 1 ? 1 : num_threads) {
     workers_.reserve(static_cast<std::size_t>(num_threads_ - 1));
     try {
-        for (int index = 1; index < num_threads_; ++index) workers_.emplace_back([this, index] { work(index); });
+        for (int index = 1; index < num_threads_; ++index) workers_.emplace_back([this] { work(); });
     } catch (...) {  // the system refused a thread: release those that started, then tell the caller
         stop();
         throw;
@@ -50,44 +50,47 @@ ThreadPool::ThreadPool(int num_threads) : num_threads_(num_threads < 1 ? 1 : num
 ThreadPool::~ThreadPool() { stop(); }
 
 void ThreadPool::stop() noexcept {
-    stopping_ = true;
-    round_.fetch_add(1, std::memory_order_release);
-    round_.notify_all();
+    stopping_.store(true, std::memory_order_relaxed);
+    run_.fetch_add(1, std::memory_order_release);
+    run_.notify_all();
     for (std::thread& worker : workers_) worker.join();
 }
 
-void ThreadPool::run_on_all(Trampoline trampoline, void* callable) {
-    const std::lock_guard turn(one_caller_);
+void ThreadPool::run_shares(Trampoline trampoline, void* callable) {
     trampoline_ = trampoline;
     callable_ = callable;
-    unfinished_.store(static_cast<std::uint32_t>(num_threads_ - 1), std::memory_order_relaxed);
-    round_.fetch_add(1, std::memory_order_release);
-    round_.notify_all();
+    unfinished_.store(static_cast<std::uint32_t>(num_threads_), std::memory_order_relaxed);
+    const std::uint32_t run = run_.load(std::memory_order_relaxed) + 1;
+    next_share_.store(static_cast<std::uint64_t>(run) << 32, std::memory_order_release);
+    run_.store(run, std::memory_order_release);
+    run_.notify_all();
 
-    trampoline(callable, 0, num_threads_);
-
+    while (claim_and_run()) {
+    }
     for (std::uint32_t left; (left = unfinished_.load(std::memory_order_acquire)) != 0;)
         wait_for_change(unfinished_, left);
 }
 
-void ThreadPool::work(int index) noexcept {
-    for (std::uint32_t round = 0;; ++round) {
-        wait_for_change(round_, round);
-        if (stopping_) return;
-        trampoline_(callable_, index, num_threads_);
-        if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) unfinished_.notify_one();
-    }
+// Runs the next share of the current run; false when all are claimed. The run's number in next_share_ makes a claim
+// fail when the run has ended since it was read; and as long as a claimed share is unfinished, its run cannot end.
+bool ThreadPool::claim_and_run() noexcept {
+    std::uint64_t next = next_share_.load(std::memory_order_acquire);
+    do {
+        if ((next & 0xFFFFFFFF) >= static_cast<std::uint64_t>(num_threads_)) return false;
+    } while (!next_share_.compare_exchange_weak(next, next + 1, std::memory_order_acquire));
+
+    trampoline_(callable_, static_cast<int>(next & 0xFFFFFFFF), num_threads_);
+    if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) unfinished_.notify_one();
+    return true;
 }
 
-void ThreadPool::barrier() noexcept {
-    if (num_threads_ == 1) return;
-    const std::uint32_t passed = passed_.load(std::memory_order_relaxed);
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<std::uint32_t>(num_threads_)) {
-        arrived_.store(0, std::memory_order_relaxed);
-        passed_.store(passed + 1, std::memory_order_release);
-        passed_.notify_all();
-    } else {
-        wait_for_change(passed_, passed);
+void ThreadPool::work() noexcept {
+    for (std::uint32_t seen = 0;;) {
+        wait_for_change(run_, seen);
+        if (stopping_.load(std::memory_order_relaxed)) return;
+        seen = run_.load(std::memory_order_acquire);
+        while (claim_and_run()) {
+        }
     }
 }
 
