@@ -54,13 +54,29 @@ def run_in_terminal(command: str) -> str:
     os.close(main_side)
     if process.returncode != 0:
         raise SystemExit(f"`{command}` exited with {process.returncode}:\n{output.decode()}")
-    return output.decode().replace("\r\n", "\n")
+    return what_remains(output.decode().replace("\r\n", "\n"))
+
+
+def what_remains(written: str) -> str:
+    """The screen in the end: lines that were erased (a progress display) are gone, colours are kept."""
+    lines, row = [""], 0
+    for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\n|\r|[^\x1b\n\r]+", written):
+        if part == "\n":
+            row += 1
+            lines += [""] * (row == len(lines))
+        elif part == "\x1b[2K":
+            lines[row] = ""
+        elif up := re.fullmatch(r"\x1b\[(\d+)A", part):
+            row -= int(up[1])
+        elif part[0] not in "\x1b\r" or part.endswith("m"):
+            lines[row] += part
+    return "\n".join(lines).rstrip()
 
 
 def draw(name: str, command: str) -> Path:
     """Run the command and write its picture; returns the file."""
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
-    console.print(Text("$ ", style="bold green") + Text(command, style="bold"))
+    console.print(Text.assemble(("$ ", "bold green"), (command, "bold")))
     console.print(Text.from_ansi(run_in_terminal(command)))
     drawing = console.export_svg(title="tercet", unique_id=f"tercet-{name}")
     # Rich asks a font server for Fira Code; a picture of ours asks nobody for anything.
