@@ -337,18 +337,23 @@ def test_streams_may_interleave(llm: LLM) -> None:
     assert texts == [llm.generate(prompt, seed=1, **WARM).text for prompt in prompts]
 
 
-def test_threads_share_one_llm(llm: LLM) -> None:
+@pytest.mark.parametrize("streaming", [False, True])
+def test_threads_share_one_llm(llm: LLM, streaming: bool) -> None:
     prompts = [PROMPT, "The little dog", "One day", "The sun"]
-    expected = [llm.generate(prompt, seed=5, **WARM).token_ids for prompt in prompts]
-    found: dict[str, list[int]] = {}
+    expected = [llm.generate(prompt, seed=5, **WARM).text for prompt in prompts]
+    found: dict[str, set[str]] = {prompt: set() for prompt in prompts}
 
     def work(prompt: str) -> None:
-        for _ in range(3):
-            found[prompt] = llm.generate(prompt, seed=5, **WARM).token_ids
+        for _ in range(10):
+            if streaming:
+                text = "".join(llm.stream(prompt, seed=5, **WARM))
+            else:
+                text = llm.generate(prompt, seed=5, **WARM).text
+            found[prompt].add(text)
 
     threads = [threading.Thread(target=work, args=(prompt,)) for prompt in prompts]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [found[prompt] for prompt in prompts] == expected
+    assert list(found.values()) == [{text} for text in expected]

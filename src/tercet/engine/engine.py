@@ -159,12 +159,12 @@ class Engine:
             request.output.finish()
             if request.output.stop_string is not None and reason == "length":
                 reason = "stop"  # the very last bytes completed a stop string
-        request.finish_reason = reason
         self._retire(request)
+        request.finish_reason = reason  # last: whoever waits in another thread looks at this
 
     def _fail(self, request: Request, error: Exception) -> None:
-        request.error = error
         self._retire(request)
+        request.error = error
 
     def _retire(self, request: Request) -> None:
         request.finished_at = self._clock()

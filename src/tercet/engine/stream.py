@@ -28,10 +28,12 @@ class TextStream(Iterator[str]):
         if output is None:
             raise StopIteration
         while True:
+            # Asked before the text is taken: another thread's step may add the last piece in between.
+            finished = self._request.finished
             piece = output.take()
             if piece:
                 return piece
-            if self._request.finished:
+            if finished:
                 self._engine.raise_error(self._request)
                 raise StopIteration
             self._engine.advance(self._request)

@@ -84,10 +84,9 @@ class TextOutput:
             self._append(self._stop.finish())
 
     def take(self) -> str:
-        """The text added since the last call, possibly empty."""
-        fresh = "".join(self._pieces[self._num_taken :])
-        self._num_taken = len(self._pieces)
-        return fresh
+        """The text added since the last call, possibly empty. Another thread may be adding more meanwhile."""
+        begin, self._num_taken = self._num_taken, len(self._pieces)
+        return "".join(self._pieces[begin : self._num_taken])
 
     def _push_text(self, text: str) -> bool:
         if self.stop_string is None and text:
