@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import resource
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from program import TIMEOUT_SECONDS, Finished, assert_refused, environment, tercet
+from program import assert_refused, tercet
 
 PROMPT = "Once upon a time"
 
@@ -128,24 +125,15 @@ def test_values_out_of_range(tiny_model_file: Path, option: str, value: str, par
 # Disks ---------------------------------------------------------------------------------------------
 
 
-def limited(folder: Path, max_bytes: int, *arguments: str | Path) -> Finished:
-    """Run the program where no file may grow beyond `max_bytes`, which fails like a full disk."""
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, max_bytes))
-
-    command = [sys.executable, "-B", "-m", "tercet", *arguments]
-    return Finished(
-        subprocess.run(
-            command, capture_output=True, cwd=folder, env=environment(), preexec_fn=limit,
-            timeout=TIMEOUT_SECONDS, check=False,
-        )
-    )  # fmt: skip
+def full_after(num_bytes: int) -> str:
+    """What to run first so that no file may grow beyond a size, which fails like a full disk."""
+    return f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({num_bytes}, {num_bytes}))"
 
 
 def test_a_disk_that_fills_up_while_converting(tiny_model_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "model.tercet").write_bytes(b"what was there before")
-    done = limited(tmp_path, 20_000, "convert", tiny_model_folder, "model.tercet", "--overwrite")
+    arguments = ("convert", tiny_model_folder, "model.tercet", "--overwrite")
+    done = tercet(*arguments, folder=tmp_path, first=full_after(20_000))
     assert done.status == 2, done
     assert done.err.splitlines()[-1].startswith("tercet: error: cannot write "), done
     assert "Traceback" not in done.err
@@ -156,23 +144,11 @@ def test_a_disk_that_fills_up_while_converting(tiny_model_folder: Path, tmp_path
 def test_a_disk_that_fills_up_while_saving_a_conversation(tiny_model_file: Path, tmp_path: Path) -> None:
     messages = [{"role": "user", "content": "dog " * 10_000}, {"role": "assistant", "content": "yes"}]
     (tmp_path / "long.json").write_text(json.dumps({"messages": messages}))
-    (tmp_path / "typed").write_text("/load long.json\n/save saved.json\n")
-    command = [sys.executable, "-B", "-m", "tercet", "chat", "--model", str(tiny_model_file)]
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
-
-    with (tmp_path / "typed").open("rb") as typed:
-        done = Finished(
-            subprocess.run(
-                command, stdin=typed, capture_output=True, cwd=tmp_path, env=environment(), preexec_fn=limit,
-                timeout=TIMEOUT_SECONDS, check=False,
-            )
-        )  # fmt: skip
+    typed = b"/load long.json\n/save saved.json\n"
+    done = tercet("chat", "--model", tiny_model_file, stdin=typed, folder=tmp_path, first=full_after(10_000))
     assert done.status == 2, done
     assert "cannot write saved.json" in done.err
-    assert not (tmp_path / "saved.json").exists()
-    assert not list(tmp_path.glob(".tercet-*"))
+    assert [path.name for path in tmp_path.iterdir()] == ["long.json"]
 
 
 def test_places_that_cannot_be_written(tiny_model_folder: Path, tmp_path: Path) -> None:

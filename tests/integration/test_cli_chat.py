@@ -8,14 +8,13 @@ import re
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from program import environment, tercet
+from program import command, environment, tercet
 from tercet import LLM
 
 pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
@@ -81,7 +80,7 @@ def test_a_message_longer_than_the_context_is_an_error(tiny_model_file: Path) ->
 
 def test_interrupt_while_waiting_for_a_message(tiny_model_file: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "tercet", "chat", "--model", str(tiny_model_file), "--max-tokens", "4"],
+        command("chat", "--model", tiny_model_file, "--max-tokens", "4"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -124,31 +123,26 @@ class Terminal:
         return before
 
 
+# Makes the terminal the controlling one, so that Ctrl-C becomes a signal.
+OWN_TERMINAL = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
+
+
 @pytest.fixture
 def terminal(slow_model: Path, tmp_path: Path) -> Iterator[Terminal]:
     master, slave = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "tercet", "chat", "--model", str(slow_model), "--threads", "1", "-t", "0"],
+        command("chat", "--model", slow_model, "--threads", "1", "-t", "0", first=OWN_TERMINAL),
         stdin=slave,
         stdout=slave,
         stderr=slave,
         env=environment(TERCET_CACHE=str(tmp_path / "cache"), TERM="xterm", PROMPT_TOOLKIT_NO_CPR="1"),
         start_new_session=True,
-        preexec_fn=lambda: _own_terminal(slave),
     )
     os.close(slave)
     yield Terminal(master, process)
     process.kill()
     process.wait()
     os.close(master)
-
-
-def _own_terminal(slave: int) -> None:
-    """Make it the controlling terminal, so that Ctrl-C becomes a signal."""
-    import fcntl
-    import termios
-
-    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
 
 
 def test_a_conversation_in_a_terminal(terminal: Terminal, tmp_path: Path) -> None:

@@ -6,12 +6,12 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
-from program import environment, tercet
+from program import command, environment, tercet
 from tercet import LLM
 
 PROMPT = "Once upon a time"
@@ -82,11 +82,21 @@ def test_chat_uses_the_template(tiny_model_file: Path, llm: LLM) -> None:
     assert done.out == expected.text + "\n", done
 
 
+def with_stdout(stdout: int | IO[bytes], model: Path) -> subprocess.CompletedProcess[bytes]:
+    arguments = command("run", PROMPT, "--model", model)
+    return subprocess.run(arguments, stdout=stdout, stderr=subprocess.PIPE, env=environment(), check=False)
+
+
 def test_a_reader_that_leaves_is_no_error(tiny_model_file: Path) -> None:
-    command = [sys.executable, "-m", "tercet", "run", PROMPT, "--model", tiny_model_file]
     read_end, write_end = os.pipe()
     os.close(read_end)
-    done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, env=environment(), check=False)
+    done = subprocess.run(
+        command("run", PROMPT, "--model", tiny_model_file),
+        stdout=write_end,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        check=False,
+    )
     os.close(write_end)
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
 
@@ -94,18 +104,22 @@ def test_a_reader_that_leaves_is_no_error(tiny_model_file: Path) -> None:
 def test_a_full_disk_behind_stdout_is_an_error(tiny_model_file: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
-    command = [sys.executable, "-m", "tercet", "run", PROMPT, "--model", tiny_model_file]
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, env=environment(), check=False)
+        done = subprocess.run(
+            command("run", PROMPT, "--model", tiny_model_file),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            check=False,
+        )
     assert done.returncode == 2
     assert done.stderr.decode().startswith("tercet: error: cannot write to standard output: ")
     assert len(done.stderr.splitlines()) == 1
 
 
 def test_interrupt_keeps_what_was_generated(slow_model: Path) -> None:
-    command = [sys.executable, "-m", "tercet", "run", PROMPT, "--model", slow_model, "--temperature", "0"]
     process = subprocess.Popen(
-        [*command, "--threads", "1", "--max-tokens", "100000"],
+        command("run", PROMPT, "--model", slow_model, "-t", "0", "--threads", "1", "--max-tokens", "100000"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment(PYTHONUNBUFFERED="1"),
@@ -120,3 +134,15 @@ def test_interrupt_keeps_what_was_generated(slow_model: Path) -> None:
     figures = FIGURES.fullmatch(err.decode().strip())
     assert figures, err.decode()
     assert int(figures[2]) > 0
+
+
+def test_the_shipped_model_is_the_default(shipped_model: Path) -> None:
+    done = tercet("run", PROMPT, "--max-tokens", "30", "--temperature", "0", "--json")
+    assert done.status == 0, done
+    with LLM("llama-tercet-tiny") as llm:
+        assert llm.path == shipped_model
+        expected = llm.generate(PROMPT, max_tokens=30, temperature=0)
+        answer = llm.chat([{"role": "user", "content": "What is a dog?"}], max_tokens=30, temperature=0)
+    assert done.data["text"] == expected.text
+    for text in (expected.text, answer.text):  # words, not noise
+        assert len(re.findall(r"\b[a-z]{2,}\b", text)) > 5, text

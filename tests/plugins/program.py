@@ -35,17 +35,29 @@ def environment(**changes: str) -> dict[str, str]:
     return {**kept, "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "120", **changes}
 
 
+def command(*arguments: str | bytes | Path, first: str = "") -> list[str | bytes | Path]:
+    """The command that runs `tercet ARGUMENTS` after the Python statements `first`.
+
+    Those stand for what a shell would set up, such as limits. (`preexec_fn` of subprocess would run in a fork
+    of the tests, where threads make that unsafe.)
+    """
+    if not first:
+        return [sys.executable, "-m", "tercet", *arguments]
+    program = f"{first}; import runpy; runpy.run_module('tercet', run_name='__main__', alter_sys=True)"
+    return [sys.executable, "-B", "-c", program, *arguments]
+
+
 def tercet(
     *arguments: str | bytes | Path,
     stdin: bytes = b"",
     folder: Path | None = None,
+    first: str = "",
     **variables: str,
 ) -> Finished:
     """Run `tercet ARGUMENTS` to its end."""
-    command = [sys.executable, "-m", "tercet", *arguments]
     return Finished(
         subprocess.run(
-            command,
+            command(*arguments, first=first),
             input=stdin,
             capture_output=True,
             cwd=folder,

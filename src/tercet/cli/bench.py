@@ -11,7 +11,7 @@ from tercet.cli import options
 if TYPE_CHECKING:
     from tercet.bench.decode import DecodeReport
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 
 
 @app.callback()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tercet.engine.result import GenerationResult
     from tercet.llm import LLM
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 
 
 @app.command()

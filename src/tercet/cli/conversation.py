@@ -90,7 +90,7 @@ def execute(line: str, conversation: Conversation) -> str:
         TercetError: the command is unknown or cannot be done.
     """
     name, _, argument = line[1:].strip().partition(" ")
-    command = COMMANDS.get(name)
+    command = COMMANDS.get(ALIASES.get(name, name))
     if command is None:
         raise ParameterError(
             f"there is no command /{name}; /help lists them (begin with a space to send it as text)"
@@ -169,11 +169,13 @@ COMMANDS = {
     "reset": Command("/reset", "forget everything that was said", _reset),
     "undo": Command("/undo", "take back the last question and its answer", _undo),
     "system": Command("/system TEXT", "set the system message; without TEXT remove it", _system),
-    "temperature": Command("/temperature T", "0 is the likeliest text", _number("temperature", float)),
+    "temperature": Command(
+        "/temperature T", "0 takes the likeliest token, higher is bolder", _number("temperature", float)
+    ),
     "max-tokens": Command("/max-tokens N", "most tokens of an answer", _number("max_tokens", int)),
     "seed": Command("/seed N", "the same seed gives the same answer", _number("seed", int)),
     "save": Command("/save FILE", "write the conversation to a file", _save),
     "load": Command("/load FILE", "go on with a saved conversation", _load),
     "exit": Command("/exit", "leave (also /quit, Ctrl-D)", _leave),
-}  # fmt: skip
-COMMANDS["quit"] = COMMANDS["exit"]
+}
+ALIASES = {"quit": "exit"}

@@ -9,7 +9,7 @@ import typer
 
 from tercet.cli import options
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 
 
 @app.command()

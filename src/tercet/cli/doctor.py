@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from tercet.bench.diagnosis import Diagnosis
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 
 
 @app.command()

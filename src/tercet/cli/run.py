@@ -10,7 +10,7 @@ import typer
 from tercet.cli import console, options
 from tercet.cli.console import decoded
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 
 
 @app.command()
