@@ -135,16 +135,17 @@ void test_float_kernels(const FloatKernels& kernels, const FloatKernels& referen
     test("add_weighted_rows_f16", [](K k, R random, std::size_t depth) {
         return add_weighted_rows(k.add_weighted_rows_f16, halves<float16>(random, num_rows * depth), random, depth);
     });
-    const auto test_widen = [&](const char* operation, auto widen, auto half) {
-        test(operation, [widen, half](K k, R random, std::size_t size) {
-            const auto from = halves<std::remove_const_t<decltype(half)>>(random, size);
+    const auto test_widen = [&]<class Half>(const char* operation,
+                                            void (*FloatKernels::*widen)(const Half*, std::size_t, float*) noexcept) {
+        test(operation, [widen](K k, R random, std::size_t size) {
+            const std::vector<Half> from = halves<Half>(random, size);
             Reals to(size);
             (k.*widen)(from.data(), size, to.data());
             return to;
         });
     };
-    test_widen("widen_f16", &FloatKernels::widen_f16, float16{});
-    test_widen("widen_bf16", &FloatKernels::widen_bf16, bfloat16{});
+    test_widen("widen_f16", &FloatKernels::widen_f16);
+    test_widen("widen_bf16", &FloatKernels::widen_bf16);
     test("narrow_f16", [](K k, R random, std::size_t size) {
         const Reals from = random.reals(size);
         std::vector<float16> to(size);

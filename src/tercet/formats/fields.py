@@ -149,6 +149,13 @@ class Fields:
             raise self.error(key, f"a list of {count}whole numbers, each at least {lowest}")
         return tuple(value)
 
+    def texts(self, key: str) -> tuple[str, ...]:
+        """Return a list of strings."""
+        value = self._values.get(key)
+        if not isinstance(value, list) or not all(type(item) is str for item in value):
+            raise self.error(key, "a list of strings")
+        return tuple(value)
+
     def one_or_more_integers(self, key: str) -> tuple[int, ...]:
         """Return what may be null, one whole number or a list of them."""
         if key not in self:

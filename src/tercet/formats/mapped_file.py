@@ -74,6 +74,11 @@ class MappedFile:
         if hasattr(mmap, "MADV_WILLNEED"):
             self._map.madvise(mmap.MADV_WILLNEED)
 
+    def release(self) -> None:
+        """Give back the memory that reading has filled. Views stay valid: what they need is read again."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
+
 
 def read_bytes(path: str | os.PathLike[str], max_bytes: int = MAX_SMALL_FILE_BYTES) -> bytes:
     """Return the content of a file that has no reason to be large, such as a config or a tokenizer.

@@ -34,11 +34,11 @@ constexpr std::size_t lanes = 16;
 constexpr std::size_t register_lanes = register_bytes / 4;
 constexpr std::size_t num_registers = lanes / register_lanes;
 
-using f32_register [[gnu::vector_size(register_bytes)]] = float;
-using i32_register [[gnu::vector_size(register_bytes)]] = std::int32_t;
-using u32_register [[gnu::vector_size(register_bytes)]] = std::uint32_t;
-using u16_half_register [[gnu::vector_size(register_bytes / 2)]] = std::uint16_t;
-using i8_quarter_register [[gnu::vector_size(register_bytes / 4)]] = std::int8_t;
+using f32_register = float __attribute__((vector_size(register_bytes)));
+using i32_register = std::int32_t __attribute__((vector_size(register_bytes)));
+using u32_register = std::uint32_t __attribute__((vector_size(register_bytes)));
+using u16_half_register = std::uint16_t __attribute__((vector_size(register_bytes / 2)));
+using i8_quarter_register = std::int8_t __attribute__((vector_size(register_bytes / 4)));
 
 struct f32x16 {
     f32_register part[num_registers];
