@@ -115,12 +115,14 @@ def bench_decode(
     decoder = Decoder(config, weights.matrices, threads=threads, isa=isa)
     cache = KvCache(decoder, -(-total // BLOCK_TOKENS), BLOCK_TOKENS, "f32")
     sequence = _Sequence(decoder, cache, config.vocab_size, seed)
+    progress(f"reading a context of {context} tokens")
+    sequence.prefill(context)
     rates: dict[str, float] = {}
     speeds = []
     for run in range(runs):
         progress(f"measuring the bandwidth, then run {run + 1} of {runs}")
         _keep_best(rates, read_bandwidth(PROBE_BYTES, threads, PROBE_PASSES, decoder.isa))
-        sequence.prefill(context)
+        sequence.rewind(context)
         sequence.decode(WARM_UP_TOKENS)
         started = time.perf_counter()
         sequence.decode(tokens)
@@ -159,7 +161,7 @@ class _CountedWeights:
 
 
 class _Sequence:
-    """One sequence that feeds itself the likeliest token, over the same cache again and again."""
+    """One sequence that feeds itself the likeliest token."""
 
     def __init__(self, decoder: Decoder, cache: KvCache, vocab_size: int, seed: int) -> None:
         self._decoder = decoder
@@ -171,9 +173,12 @@ class _Sequence:
         self._next = 0
 
     def prefill(self, count: int) -> None:
-        """Begin anew with random tokens."""
-        self._num_cached = 0
+        """Begin with random tokens."""
         self._feed(self._random.integers(self._vocab_size, size=count, dtype=np.int32))
+
+    def rewind(self, num_tokens: int) -> None:
+        """Forget all but the first tokens; the next ones take their place."""
+        self._num_cached = num_tokens
 
     def decode(self, count: int) -> None:
         """Generate tokens one by one."""
