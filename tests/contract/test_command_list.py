@@ -49,6 +49,8 @@ def test_a_changed_core_is_built_again(
     dev: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cpp" / "src").mkdir(parents=True)
+    (tmp_path / ".ci").mkdir()
+    (tmp_path / ".ci" / "packages").write_text("")
     (tmp_path / "pyproject.toml").write_text("")
     (tmp_path / "CMakeLists.txt").write_text("")
     kernel = tmp_path / "cpp" / "src" / "kernel.cpp"
