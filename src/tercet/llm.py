@@ -26,8 +26,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tercet.engine.engine import Engine
-from tercet.engine.kv_blocks import KvBlockPool
-from tercet.engine.memory import MemoryUsage, measure_memory, total_memory_bytes
+from tercet.engine.kv_blocks import KvBlockPool, pool_size
+from tercet.engine.memory import MemoryUsage, measure_memory
 from tercet.engine.plan import StepLimits
 from tercet.engine.processors import available_cores
 from tercet.engine.request import Request
@@ -93,7 +93,10 @@ class LLM:
         decoder = Decoder(self.config, loaded.weights, threads=threads, isa=isa)
         self.isa: str = decoder.isa
         limits = StepLimits()
-        num_blocks = _num_kv_blocks(self.config, self.max_context, kv_dtype, limits)
+        block_bytes = (
+            self.config.num_layers * 2 * self.config.kv_size * KV_ITEM_BYTES[kv_dtype] * BLOCK_TOKENS
+        )
+        num_blocks = pool_size(-(-self.max_context // BLOCK_TOKENS), limits.max_sequences, block_bytes)
         cache = KvCache(decoder, num_blocks, BLOCK_TOKENS, kv_dtype)
         self._kv_cache_bytes: int = cache.nbytes
         self._open_engine: Engine | None = Engine(
@@ -319,18 +322,6 @@ def _chat_template(
         for token_id in (config.bos_token_id, *config.eos_token_ids[:1])
     )
     return ChatTemplate(source, tokenizer, bos_token=bos, eos_token="".join(eos))
-
-
-def _num_kv_blocks(config: ModelConfig, max_context: int, kv_dtype: str, limits: StepLimits) -> int:
-    """Blocks for as many full contexts as may run at once, within a quarter of the memory; at least one
-    context.
-
-    Blocks cost address space until they are used.
-    """
-    one_context = -(-max_context // BLOCK_TOKENS)
-    block_bytes = config.num_layers * 2 * config.kv_size * KV_ITEM_BYTES[kv_dtype] * BLOCK_TOKENS
-    affordable = (total_memory_bytes() or 0) // 4 // block_bytes
-    return max(one_context, min(one_context * limits.max_sequences, affordable))
 
 
 def _checked_context(asked: int | None, trained: int) -> int:

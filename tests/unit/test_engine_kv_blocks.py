@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet.engine.kv_blocks import KvBlockPool
+from tercet.engine.kv_blocks import KvBlockPool, pool_size
 
 
 def test_lowest_blocks_first_so_that_untouched_memory_stays_untouched() -> None:
@@ -51,3 +51,15 @@ def test_every_block_is_free_or_owned_by_one(moves: list[tuple[bool, int]]) -> N
         owned = [block for blocks in held for block in blocks]
         assert len(set(owned)) == len(owned) == pool.num_owned
         assert pool.num_free + pool.num_owned == pool.num_blocks
+
+
+@pytest.mark.parametrize(
+    ("memory_bytes", "blocks"),
+    [
+        (1 << 40, 16 * 8),  # everything that may run at once
+        (4 * 100 * 1000, 100),  # a quarter of the memory
+        (0, 8),  # one context, come what may
+    ],
+)
+def test_the_pool_is_what_may_run_at_once_within_the_memory(memory_bytes: int, blocks: int) -> None:
+    assert pool_size(8, max_sequences=16, block_bytes=1000, memory_bytes=memory_bytes) == blocks

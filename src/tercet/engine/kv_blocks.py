@@ -11,6 +11,20 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable
 
+from tercet.engine.memory import total_memory_bytes
+
+
+def pool_size(
+    blocks_per_context: int, max_sequences: int, block_bytes: int, memory_bytes: int | None = None
+) -> int:
+    """Blocks for all contexts that may run at once, within a quarter of the memory; at least one context.
+
+    Blocks cost address space until they are used. `memory_bytes` is what the process may use by default.
+    """
+    memory = total_memory_bytes() if memory_bytes is None else memory_bytes
+    affordable = (memory or 0) // 4 // block_bytes
+    return max(blocks_per_context, min(blocks_per_context * max_sequences, affordable))
+
 
 class KvBlockPool:
     """Hands out block ids, lowest first, so that memory never needed is never touched."""
