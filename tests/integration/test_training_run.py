@@ -142,7 +142,9 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, tokens: Path, monkeypatch: py
     assert not list(run.glob(".*.tmp"))
 
 
-@pytest.mark.parametrize("line", ["{not json", '{"foo": 1}', "[1]", '{"text": 5}', '{"prompt": "a", "answer": null}'])
+@pytest.mark.parametrize(
+    "line", ["{not json", '{"foo": 1}', "[1]", '{"text": 5}', '{"prompt": "a", "answer": null}']
+)
 def test_a_bad_line_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "bad.jsonl"
     path.write_text('{"text": "fine"}\n' + line + "\n")
@@ -174,7 +176,11 @@ def test_ctrl_c_keeps_what_was_learned(tmp_path: Path, corpus: Path) -> None:
     command = [sys.executable, "-m", "tercet", "train", str(corpus), "--output", str(run)]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true"}
     process = subprocess.Popen(
-        [*command, "--config", str(config)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
+        [*command, "--config", str(config)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+        text=True,
     )
     deadline = time.monotonic() + 120
     while not checkpoints(run) and time.monotonic() < deadline:

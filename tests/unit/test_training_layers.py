@@ -28,7 +28,9 @@ def test_fake_quantizers_equal_the_real_ones() -> None:
     generator = np.random.default_rng(0)
     values = generator.normal(size=(7, 33)).astype(np.float32)
     ternary = absmean_ternary(values)
-    np.testing.assert_allclose(fake.absmean_ternary(torch.from_numpy(values)), ternary.dequantize(), rtol=1e-6)
+    np.testing.assert_allclose(
+        fake.absmean_ternary(torch.from_numpy(values)), ternary.dequantize(), rtol=1e-6
+    )
     codes, scales = absmax_int8(values)
     np.testing.assert_allclose(
         fake.absmax_int8(torch.from_numpy(values)), codes * scales[:, None], rtol=1e-6, atol=1e-7
