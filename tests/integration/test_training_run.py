@@ -169,7 +169,7 @@ def test_every_preset_is_sound() -> None:
 
 
 def test_ctrl_c_keeps_what_was_learned(tmp_path: Path, corpus: Path) -> None:
-    """The command itself, interrupted: exit 130, a checkpoint, one line that says how to go on; then --resume ends the run."""
+    """The command, interrupted: exit 130, a checkpoint, how to go on; then --resume ends the run."""
     run, config = tmp_path / "run", tmp_path / "settings.json"
     long = dataclasses.replace(SETTINGS, schedule=dataclasses.replace(SETTINGS.schedule, num_steps=100_000))
     long.save(config)

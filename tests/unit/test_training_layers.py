@@ -54,7 +54,7 @@ def test_blockwise_attention_equals_the_fused_one(length: int) -> None:
 
 
 def test_the_network_equals_the_reference() -> None:
-    """The training network and the NumPy decoder give the same logits, but for int8 roundings that fell the other way."""
+    """The training network and the NumPy decoder give the same logits, but for int8 roundings at ties."""
     model = TernaryDecoder(CONFIG)
     model.initialize(3)
     weights = {}
