@@ -62,6 +62,9 @@ def run(
     stream = (
         llm.stream_chat([{"role": "user", "content": text}], params) if chat else llm.stream(text, params)
     )
+    if not json and not chat and console.told().is_terminal:
+        # The eye reads prompt and continuation as one text; a pipe gets the continuation alone.
+        console.told().print(text, style="dim", end="", markup=False, highlight=False, soft_wrap=True)
     with stopped_by_interrupt(stream) as interrupt:
         for piece in stream:
             if not json:
