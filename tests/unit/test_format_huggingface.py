@@ -86,18 +86,34 @@ def test_what_may_be_left_out_or_said_in_two_ways(changes: dict[str, Any], name:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"model_type": "llama"}, "'llama'"),
+        ({"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"}, "GPT2LMHeadModel / gpt2 is not among"),
+        ({"architectures": ["Qwen3_5ForCausalLM"]}, "Gated DeltaNet"),
+        ({"architectures": ["Qwen3NextForCausalLM"]}, "Gated DeltaNet"),
+        ({"architectures": None, "model_type": "qwen3_5_text"}, "Gated DeltaNet"),
+        ({"layer_types": ["linear_attention", "full_attention", "full_attention"]}, "Gated DeltaNet"),
+        ({"architectures": ["Qwen3MoeForCausalLM"]}, "mixture of experts"),
+        ({"num_local_experts": 8}, "mixture of experts"),
+        ({"architectures": ["Gemma3ForConditionalGeneration"]}, "sees pictures"),
+        ({"vision_config": {}}, "sees pictures"),
+        ({"architectures": ["MambaForCausalLM"]}, "recurrent"),
+        ({"architectures": ["BertModel"]}, "encoder"),
         ({"attention_bias": True}, "biases"),
-        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "'linear'"),
-        ({"rope_parameters": {"rope_type": "yarn"}}, "'yarn'"),
+        ({"mlp_bias": True}, "biases"),
+        ({"final_logit_softcapping": 30.0}, "cap logits"),
+        ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
+        ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "'dynamic': its frequencies change"),
+        ({"rope_parameters": {"rope_type": "longrope"}}, "'longrope'"),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "truncate": False}}, "truncation"),
+        ({"use_sliding_window": True}, "sliding window"),
         ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "part of each head"),
-        ({"quantization_config": {"quant_method": "bitnet"}}, "bitlinear, offline"),
         ({"quantization_config": {"quant_method": "gptq"}}, "gptq"),
-        ({"quantization_config": {**CONFIG["quantization_config"], "use_rms_norm": True}}, "norm in every"),
+        ({"quantization_config": None, "quantization": {"bits": 2}}, "MLX"),
+        ({"quantization_config": {"quant_method": "bitnet", "linear_class": "other"}}, "'other'"),
         (
-            {"quantization_config": {**CONFIG["quantization_config"], "modules_to_not_convert": ["q_proj"]}},
-            "q_proj",
+            {"quantization_config": {**CONFIG["quantization_config"], "modules_to_not_convert": [".*"]}},
+            "the pattern",
         ),
+        ({"architectures": ["BitnetForCausalLM"], "input_bits": 4}, "4 bits"),
     ],
 )
 def test_what_we_do_not_run_is_named(changes: dict[str, Any], reason: str) -> None:
@@ -165,7 +181,7 @@ def test_generation_settings_in_our_names() -> None:
 def test_a_saved_folder_is_read_back(tiny_model_folder: Path) -> None:
     folder = HuggingFaceFolder(tiny_model_folder)
     assert ModelConfig.from_dict(folder.model_fields) == TINY_CONFIG
-    assert folder.ternary_masters
+    assert folder.quantization.online
     assert folder.generation == GENERATION
     assert folder.chat_template == CHAT_TEMPLATE
     assert folder.tokenizer_json() == tiny_tokenizer_json()

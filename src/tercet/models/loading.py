@@ -1,7 +1,7 @@
 """Opening a model, whatever it is stored as: the meeting point of formats, config and tokenizer.
 
-    native file (.tercet)            mapped; matrices are views into the file
-    folder of BitNetForCausalLM      mapped; masters become ternary as they are looked up
+    native file (.tercet)       mapped; matrices are views into the file
+    Hugging Face folder         mapped; what is stored in other ways becomes ours as it is looked up
 
 Here the parts are checked against each other: every tensor that the config calls for is there, in its shape
 and in a type that it may have, and no other. What passes can be given to the decoder.
@@ -18,21 +18,21 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from tercet.errors import FormatError, ModelNotFoundError, ParameterError, UnsupportedFormatError
-from tercet.formats.floats import FLOAT_TYPES, has_only_finite
+from tercet.errors import FormatError, ModelNotFoundError, UnsupportedFormatError
+from tercet.formats.floats import FLOAT_TYPES
 from tercet.formats.huggingface import HuggingFaceFolder
 from tercet.formats.mapped_file import MappedFile
 from tercet.formats.matrices import FloatMatrix, PackedMatrix
-from tercet.formats.safetensors import StoredTensor
+from tercet.formats.stored_model import StoredModel
 from tercet.formats.tercet import TercetFile
+from tercet.formats.tercet.layout import VERSION
 from tercet.models.config import ModelConfig
-from tercet.models.tensor_names import is_ternary, tensor_shapes, to_huggingface
+from tercet.models.tensor_names import is_ternary, tensor_shapes
 from tercet.quantization.packings import packing as packing_of
 from tercet.quantization.ternary_tensor import TernaryTensor
-from tercet.quantization.weights import absmean_ternary
 from tercet.tokenization import Tokenizer
 
-__all__ = ["LoadedModel", "TensorInfo", "load_model"]
+__all__ = ["LoadedModel", "TensorInfo", "load_model", "may_be_ternary"]
 
 TOKENIZER_BLOB = "tokenizer.json"
 Matrix = PackedMatrix | FloatMatrix
@@ -52,6 +52,8 @@ class TensorInfo:
     granularity: str | None = None
     """How far a scale reaches in a matrix that is ternary, or becomes so on loading; None for floats."""
     group_size: int | None = None
+    stored_name: str | None = None
+    """What the file calls it, where that is not our name."""
 
     @property
     def is_master(self) -> bool:
@@ -64,6 +66,8 @@ class LoadedModel:
     """A model as it was found. Nothing is held in memory that a mapped file can provide."""
 
     path: Path
+    kind: str
+    """What it is, for people."""
     config: ModelConfig
     tensors: Mapping[str, TensorInfo]
     """Canonical name -> how the tensor is stored, known without reading it."""
@@ -76,6 +80,12 @@ class LoadedModel:
     generation_config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Sampling settings that the model came with, under the names of `SamplingParams`."""
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    masters: Mapping[str, FloatMatrix] = dataclasses.field(default_factory=dict)
+    """Canonical name -> the real-valued weights behind a ternary matrix, where the source has them."""
+    remarks: tuple[str, ...] = ()
+    """Oddities of the source that a person should know of."""
+    release: Callable[[], None] = lambda: None
+    """Gives the memory back that reading the mapped source has filled."""
 
     def tokenizer(self) -> Tokenizer:
         """Make the model's tokenizer.
@@ -112,7 +122,7 @@ def load_model(
     """
     found = Path(path)
     if found.is_dir():
-        return _load_folder(HuggingFaceFolder(found), packing)
+        return _load_stored(HuggingFaceFolder(found).stored_model(), packing)
     if not TercetFile.recognizes(found):
         _refuse_other_files(found)
     return _load_native(TercetFile(found, verify))
@@ -127,7 +137,7 @@ def _load_native(file: TercetFile) -> LoadedModel:
         entry = header.tensors[name]
         _check_shape(file.path, name, (entry.rows, entry.depth), shape if len(shape) == 2 else (1, *shape))
         allowed = ("f32",) if len(shape) == 1 else tuple(FLOAT_TYPES)
-        if entry.type not in allowed and not is_ternary(name):
+        if entry.type not in allowed and not may_be_ternary(name):
             raise UnsupportedFormatError(
                 f"{file.path}: tensor {name} is stored as {entry.type}, expected {' or '.join(allowed)}"
             )
@@ -149,6 +159,7 @@ def _load_native(file: TercetFile) -> LoadedModel:
 
     return LoadedModel(
         path=file.path,
+        kind=f"tercet file, version {VERSION}",
         config=config,
         tensors={name: info(name) for name in shapes},
         weights=_MadeOnLookup(shapes, file.tensor),
@@ -157,53 +168,52 @@ def _load_native(file: TercetFile) -> LoadedModel:
         chat_template=header.chat_template,
         generation_config=header.generation,
         metadata=header.metadata,
+        release=file.release,
     )
 
 
-def _load_folder(folder: HuggingFaceFolder, packing: str) -> LoadedModel:
-    config = _config(folder.model_fields, folder.path)
+def _load_stored(stored: StoredModel, packing: str) -> LoadedModel:
+    config = _config(stored.model_fields, stored.path)
     shapes = tensor_shapes(config)
-    tensors = {name: folder.tensors.get(str(to_huggingface(name))) for name in shapes}
-    named = {name: tensor for name, tensor in tensors.items() if tensor is not None}
-    known = {to_huggingface(name) for name in shapes} | {to_huggingface("output_head")}
-    _check_names(folder.path, [*named, *(name for name in folder.tensors if name not in known)], shapes)
-    for name, tensor in named.items():
-        _check_shape(tensor.file, tensor.name, tensor.shape, shapes[name])
+    _check_names(stored.path, stored.weights, shapes, {name: w.name for name, w in stored.weights.items()})
+    for name, shape in shapes.items():
+        weight = stored.weights[name]
+        _check_shape(stored.path, weight.name, weight.shape, shape)
+        if weight.granularity is not None and not may_be_ternary(name):
+            raise FormatError(f"{stored.path}: tensor {weight.name} is ternary, expected floats")
 
     def reference(name: str) -> ReferenceWeight:
-        if folder.ternary_masters and is_ternary(name):
-            return _ternary(named[name])
-        return _finite(named[name]).float32()
+        weight = stored.weights[name].read()
+        return weight if isinstance(weight, TernaryTensor) else weight.float32().reshape(shapes[name])
 
     def matrix(name: str) -> Matrix:
-        shape = shapes[name]
-        rows, depth = shape if len(shape) == 2 else (1, shape[0])
-        if folder.ternary_masters and is_ternary(name):
-            tensor = _ternary(named[name])
-            packed = packing_of(packing).pack(tensor.codes)
-            return PackedMatrix(packing, rows, depth, packed, tensor.scales.reshape(-1))
-        stored = _finite(named[name])
-        if len(shape) == 1:
-            return FloatMatrix("f32", rows, depth, stored.float32())
-        # A file may begin its tensors at any byte; the decoder reads elements where they are aligned.
-        return FloatMatrix(
-            str(stored.float_type), rows, depth, np.require(stored.elements(), requirements="A")
-        )
+        weight = stored.weights[name].read()
+        if isinstance(weight, FloatMatrix):
+            return weight
+        rows, depth = weight.shape
+        packed = packing_of(packing).pack(weight.codes)
+        return PackedMatrix(packing, rows, depth, packed, weight.scales.reshape(-1))
 
     def info(name: str) -> TensorInfo:
-        stored = named[name]
-        granularity = "tensor" if folder.ternary_masters and is_ternary(name) else None
-        return TensorInfo(stored.float_type or stored.dtype, shapes[name], stored.data.size, granularity)
+        weight = stored.weights[name]
+        return TensorInfo(
+            weight.type, weight.shape, weight.num_bytes, weight.granularity, weight.group_size, weight.name
+        )
 
+    masters = {name: weight.masters for name, weight in stored.weights.items() if weight.masters is not None}
     return LoadedModel(
-        path=folder.path,
+        path=stored.path,
+        kind=stored.kind,
         config=config,
         tensors={name: info(name) for name in shapes},
         weights=_MadeOnLookup(shapes, matrix),
         reference_weights=_MadeOnLookup(shapes, reference),
-        tokenizer_json=folder.tokenizer_json(),
-        chat_template=folder.chat_template,
-        generation_config=folder.generation,
+        masters=_MadeOnLookup(masters, lambda name: masters[name]()),
+        tokenizer_json=stored.tokenizer_json,
+        chat_template=stored.chat_template,
+        generation_config=stored.generation,
+        remarks=stored.remarks,
+        release=stored.release,
     )
 
 
@@ -233,9 +243,19 @@ def _config(fields: Mapping[str, Any], path: Path) -> ModelConfig:
         raise FormatError(f"{path}: {error}") from error
 
 
-def _check_names(path: Path, found: Iterable[str], expected: Iterable[str]) -> None:
-    missing = [name for name in expected if name not in set(found)]
-    unknown = [name for name in found if name not in set(expected)]
+def may_be_ternary(name: str) -> bool:
+    """Say whether the tensor of this canonical name is a matrix that can be stored as codes and scales: the
+    seven of a layer, and embedding and output head, which most models keep as floats."""
+    return is_ternary(name) or name in ("embedding", "output_head")
+
+
+def _check_names(
+    path: Path, found: Iterable[str], expected: Iterable[str], stored_names: Mapping[str, str] | None = None
+) -> None:
+    """What is missing is told by our names, what is unknown by those of the file."""
+    there, called_for = dict.fromkeys(found), dict.fromkeys(expected)
+    missing = [name for name in called_for if name not in there]
+    unknown = [(stored_names or {}).get(name, name) for name in there if name not in called_for]
     for problem, names in (("lacks", missing), ("holds unknown", unknown)):
         if names:
             others = f" and {len(names) - 3} more" if len(names) > 3 else ""
@@ -248,19 +268,6 @@ def _check_names(path: Path, found: Iterable[str], expected: Iterable[str]) -> N
 def _check_shape(file: Path, name: str, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
     if found != expected:
         raise FormatError(f"{file}: tensor {name} has the shape {list(found)}, expected {list(expected)}")
-
-
-def _finite(tensor: StoredTensor) -> StoredTensor:
-    if not has_only_finite(tensor.elements(), str(tensor.float_type)):
-        raise FormatError(f"{tensor.file}: tensor {tensor.name} holds infinite values or NaN")
-    return tensor
-
-
-def _ternary(tensor: StoredTensor) -> TernaryTensor:
-    try:
-        return absmean_ternary(tensor.float32())
-    except ParameterError as error:
-        raise FormatError(f"{tensor.file}: tensor {tensor.name}: {error}") from error
 
 
 def _refuse_other_files(path: Path) -> None:

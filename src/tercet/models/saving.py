@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tercet.errors import ParameterError
-from tercet.formats.huggingface import write_folder
+from tercet.formats.huggingface import FolderPlan, write_folder
+from tercet.formats.matrices import FloatMatrix
 from tercet.models.config import ModelConfig
-from tercet.models.tensor_names import tensor_shapes, to_huggingface
+from tercet.models.tensor_names import is_ternary, tensor_shapes
 
 __all__ = ["save_huggingface_folder"]
 
@@ -28,11 +29,12 @@ def save_huggingface_folder(
     generation: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a folder of `BitNetForCausalLM` with master weights. It appears complete or not at all.
+    """Write a model folder with master weights. It appears complete or not at all.
 
-    Where `config.quantize_activations` is true the folder says that its linear layers become ternary on
-    loading (absmean, per tensor) and round their inputs to int8; where it is false it is a plain
-    full-precision model.
+    The class of transformers follows from the config (`BitNetForCausalLM`, `LlamaForCausalLM`,
+    `Qwen3ForCausalLM`, ...). Where `config.quantize_activations` is true the folder says that its linear
+    layers become ternary on loading (absmean, per tensor) and round their inputs to int8; where it is false
+    it is a plain full-precision model.
 
     Args:
         path: the folder to make.
@@ -46,26 +48,32 @@ def save_huggingface_folder(
         overwrite: whether a model folder of this name may be replaced.
 
     Raises:
-        ParameterError: a weight is missing, unknown, out of order or of another shape, or a
-            `BitNetForCausalLM` cannot be like this config.
+        ParameterError: a weight is missing, unknown, out of order or of another shape, or no class of
+            transformers is like this config.
         StorageError: the folder exists, or cannot be written.
     """
-    names = {name: str(to_huggingface(name)) for name in tensor_shapes(config)}
-
-    def renamed() -> Iterable[tuple[str, npt.NDArray[np.float32]]]:
-        for name, values in weights:
-            if name not in names:
-                raise ParameterError(f"a model of this config has no tensor {name!r}")
-            yield names[name], values
-
-    write_folder(
-        path,
+    shapes = tensor_shapes(config)
+    ternary = {name: "tensor" for name in shapes if is_ternary(name)} if config.quantize_activations else {}
+    plan = FolderPlan(
         config.to_dict(),
-        {names[name]: shape for name, shape in tensor_shapes(config).items()},
-        renamed(),
-        float_type=float_type,
+        shapes,
+        ternary,
+        "online" if config.quantize_activations else "floats",
+        float_type,
         tokenizer_json=tokenizer_json,
         chat_template=chat_template,
-        generation=generation,
-        overwrite=overwrite,
+        generation=generation or {},
     )
+
+    def matrices() -> Iterable[tuple[str, FloatMatrix]]:
+        for name, values in weights:
+            if name not in shapes:
+                raise ParameterError(f"a model of this config has no tensor {name!r}")
+            if values.shape != shapes[name]:
+                raise ParameterError(
+                    f"{name} has the shape {list(values.shape)}, expected {list(shapes[name])}"
+                )
+            rows, depth = values.shape if values.ndim == 2 else (1, values.size)
+            yield name, FloatMatrix("f32", rows, depth, values.astype(np.float32, copy=False).reshape(-1))
+
+    write_folder(path, plan, matrices(), overwrite=overwrite)

@@ -1,207 +1,204 @@
-"""`config.json` of a `BitNetForCausalLM` <-> the fields of `tercet.models.config.ModelConfig`.
+"""Reading `config.json`: what it says of the decoder, as the fields of `tercet.models.config.ModelConfig`.
 
-A folder without a `quantization_config` holds a full-precision model and is taken as it is. With one, this
-release reads the master form: float weights that become ternary as they are loaded (`autobitlinear`,
-`online`).
+What Tercet does not run is refused by name: an option that is read past would give a model that answers, and
+answers wrongly. Options at the value that changes nothing are accepted.
 
-Source: transformers, `models/bitnet/configuration_bitnet.py` and `integrations/bitnet.py`.
+Source: transformers 5.23, the configuration classes of the models in `families`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from tercet.errors import ParameterError, UnsupportedModelError
+from tercet.errors import UnsupportedModelError
 from tercet.formats.fields import Fields
-from tercet.formats.huggingface.generation import from_settings
+from tercet.formats.huggingface.config_writer import config_to_huggingface
+from tercet.formats.huggingface.families import Family, find_family
+from tercet.formats.huggingface.quantization import ONLINE, Quantization, parse_quantization
+from tercet.formats.huggingface.rope import rope_fields
 
-__all__ = ["config_to_huggingface", "from_model_fields", "has_ternary_masters", "to_model_fields"]
+__all__ = ["config_to_huggingface", "family_of", "quantization_of", "to_model_fields"]
 
-MODEL_TYPE = "bitnet"
-ARCHITECTURE = "BitNetForCausalLM"
-DEFAULT_ROPE_THETA = 500_000.0
-"""What transformers assumes for this model type when the file does not say."""
-
-_DTYPE_NAMES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
-_MASTER_QUANTIZATION = {
-    "quant_method": "bitnet",
-    "linear_class": "autobitlinear",
-    "quantization_mode": "online",
+_ACTIVATIONS = {
+    "silu": "silu",
+    "swish": "silu",
+    "relu2": "relu2",
+    "gelu_pytorch_tanh": "gelu_tanh",
 }
+_BIASES = ("attention_bias", "mlp_bias")
+_CAPS = ("final_logit_softcapping", "attn_logit_softcapping")
+GEMMA_SLIDING_PATTERN = 6
+"""Every how many layers one of Gemma 3 sees everything, where the file does not say."""
+
+
+def family_of(config: Mapping[str, Any], file: Path) -> Family:
+    """Return the family of a parsed `config.json`. Raises UnsupportedModelError, saying why."""
+    return find_family(Fields(config, file, "config"), file)
+
+
+def quantization_of(config: Mapping[str, Any], file: Path) -> Quantization:
+    """Say how the linear layers are stored. Raises UnsupportedModelError where Tercet does not read them."""
+    if family_of(config, file).name != "1bitllm":
+        return parse_quantization(config, file)
+    fields = Fields(config, file, "config")
+    if "input_bits" in fields and fields.integer("input_bits") != 8:
+        raise UnsupportedModelError(
+            f"{file}: activations of {fields.integer('input_bits')} bits; Tercet rounds them to 8"
+        )
+    # 1bitLLM's own code takes `weight_bits: 1` and rounds to three values whatever it says.
+    return ONLINE
 
 
 def to_model_fields(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
     """Translate the parsed `config.json` into what `ModelConfig.from_dict` takes.
 
+    Options that only some families have are named where they differ from doing nothing.
+
     Raises:
         FormatError: a field is missing or of the wrong type.
-        UnsupportedModelError: the architecture, or an option of it, is one that this release does not run.
+        UnsupportedModelError: the architecture, or an option of it, is one that Tercet does not run.
     """
     fields = Fields(config, file, "config")
-    _refuse_other_models(fields, file)
-    hidden_size = fields.integer("hidden_size", 1)
-    num_heads = fields.integer("num_attention_heads", 1)
-    if "head_dim" not in fields and hidden_size % num_heads:
-        raise fields.error(
-            "hidden_size", f"a multiple of num_attention_heads, {num_heads}, as there is no head_dim"
-        )
-    return {
-        "architecture": "bitnet",
-        "hidden_size": hidden_size,
+    family = find_family(fields, file)
+    _refuse_biases_and_caps(fields, file)
+    quantization = quantization_of(config, file)
+    has_sub_norms = family.architecture == "bitnet"
+    made = {
+        "architecture": family.architecture,
+        "hidden_size": fields.integer("hidden_size", 1),
         "ffn_size": fields.integer("intermediate_size", 1),
         "num_layers": fields.integer("num_hidden_layers", 1),
-        "num_heads": num_heads,
-        "num_kv_heads": fields.integer("num_key_value_heads", 1)
-        if "num_key_value_heads" in fields
-        else num_heads,
-        "head_dim": fields.integer("head_dim", 1) if "head_dim" in fields else hidden_size // num_heads,
+        **_heads(fields, family),
         "vocab_size": fields.integer("vocab_size", 1),
         "max_context": fields.integer("max_position_embeddings", 1),
-        "rope_theta": _rope_theta(fields, file),
+        **rope_fields(fields, file, family.default_rope_theta),
         "rms_norm_eps": fields.number("rms_norm_eps"),
-        "activation": fields.text("hidden_act"),
-        "attention_sub_norm": True,
-        "ffn_sub_norm": True,
-        "tied_embeddings": fields.flag("tie_word_embeddings") if "tie_word_embeddings" in fields else False,
-        "quantize_activations": has_ternary_masters(config, file),
+        "activation": _activation(fields, file),
+        "attention_sub_norm": has_sub_norms,
+        "ffn_sub_norm": has_sub_norms,
+        "tied_embeddings": _tied(fields, family),
+        "quantize_activations": quantization.is_ternary,
         "bos_token_id": fields.integer("bos_token_id") if "bos_token_id" in fields else None,
         "eos_token_ids": fields.one_or_more_integers("eos_token_id"),
         "pad_token_id": fields.integer("pad_token_id") if "pad_token_id" in fields else None,
     }
+    if quantization.norm_eps is not None:
+        made["projection_norms"] = True
+        if quantization.norm_eps != made["rms_norm_eps"]:
+            made["projection_norm_eps"] = quantization.norm_eps
+    if family.name in ("qwen3", "gemma3"):
+        made["qk_norm"] = True
+    if family.name == "gemma3":
+        made |= _gemma(fields, file, made["hidden_size"], made["num_layers"])
+    else:
+        made.pop("rope_local_theta", None)
+        _refuse_windows(fields, file)
+    return made
 
 
-class _Config(Protocol):
-    """A `tercet.models.config.ModelConfig`, which this layer must not import."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON-compatible values."""
-
-
-def config_to_huggingface(config: _Config, dtype: str = "bfloat16") -> dict[str, dict[str, Any]]:
-    """Return the content of `config.json` and `generation_config.json` for master weights of type `dtype`.
-
-    Raises:
-        ParameterError: a `BitNetForCausalLM` cannot be like this, or there is no such type.
-    """
-    float_types = {name: float_type for float_type, name in _DTYPE_NAMES.items()}
-    if dtype not in float_types:
-        raise ParameterError(f"weights are saved as one of {', '.join(float_types)}, not {dtype!r}")
-    fields = config.to_dict()
-    ends = (fields["bos_token_id"], fields["eos_token_ids"], fields["pad_token_id"])
-    return {
-        "config.json": from_model_fields(fields, float_types[dtype]),
-        "generation_config.json": from_settings({}, *ends),
-    }
+def _heads(fields: Fields, family: Family) -> dict[str, int]:
+    hidden_size, num_heads = fields.integer("hidden_size", 1), fields.integer("num_attention_heads", 1)
+    if "head_dim" in fields:
+        head_dim = fields.integer("head_dim", 1)
+    elif family.head_dim is not None:
+        head_dim = family.head_dim
+    elif hidden_size % num_heads:
+        raise fields.error(
+            "hidden_size", f"a multiple of num_attention_heads, {num_heads}, as there is no head_dim"
+        )
+    else:
+        head_dim = hidden_size // num_heads
+    kv = fields.integer("num_key_value_heads", 1) if "num_key_value_heads" in fields else num_heads
+    return {"num_heads": num_heads, "num_kv_heads": kv, "head_dim": head_dim}
 
 
-def has_ternary_masters(config: Mapping[str, Any], file: Path) -> bool:
-    """Say whether the linear layers are masters that become ternary, or floats that stay as they are.
+def _tied(fields: Fields, family: Family) -> bool:
+    if not family.has_head:
+        return True  # no head is stored; where logits are asked for, the embedding serves
+    key = "tie_word_embeddings"
+    return fields.flag(key) if key in fields else family.tied_by_default
 
-    Raises:
-        UnsupportedModelError: they are stored in a way that this release does not read.
-    """
-    fields = Fields(config, file, "config")
-    if "quantization_config" not in fields:
-        return False
-    quantization = fields.object("quantization_config")
-    method = quantization.text("quant_method")
-    linear_class = quantization.text("linear_class") if "linear_class" in quantization else "bitlinear"
-    mode = quantization.text("quantization_mode") if "quantization_mode" in quantization else "offline"
-    if (method, linear_class, mode) != tuple(_MASTER_QUANTIZATION.values()):
+
+def _activation(fields: Fields, file: Path) -> str:
+    # Gemma has both keys, and runs the second.
+    key = "hidden_activation" if "hidden_activation" in fields else "hidden_act"
+    name = fields.text(key)
+    if name not in _ACTIVATIONS:
         raise UnsupportedModelError(
-            f"{file}: the weights are stored as {method}, {linear_class}, {mode}. This release reads master "
-            "weights (bitnet, autobitlinear, online) and models without quantization_config: "
-            "look for the bf16 variant of the model."
+            f"{file}: {key} is {name!r}; Tercet runs models with {', '.join(_ACTIVATIONS)}"
         )
-    if "use_rms_norm" in quantization and quantization.flag("use_rms_norm"):
+    return _ACTIVATIONS[name]
+
+
+def _gemma(fields: Fields, file: Path, hidden_size: int, num_layers: int) -> dict[str, Any]:
+    if "use_bidirectional_attention" in fields and fields.flag("use_bidirectional_attention"):
         raise UnsupportedModelError(
-            f"{file}: this release does not run models with a norm in every linear layer"
+            f"{file}: attention sees both ways (an encoder); in a decoder, which Tercet runs, no token sees "
+            "a later one"
         )
-    if "modules_to_not_convert" in quantization:
-        kept = config["quantization_config"]["modules_to_not_convert"]
-        if kept not in ([], ["lm_head"]):
-            raise UnsupportedModelError(
-                f"{file}: this release does not run models that keep some layers ({kept}) as floats"
-            )
-    return True
+    made: dict[str, Any] = {"post_norms": True, "embedding_scale": float(hidden_size) ** 0.5}
+    scalar = fields.number("query_pre_attn_scalar") if "query_pre_attn_scalar" in fields else 256.0
+    if scalar <= 0:
+        raise fields.error("query_pre_attn_scalar", "a positive number")
+    made["attention_scale"] = scalar**-0.5
+    pattern = _sliding_pattern(fields, file, num_layers)
+    if pattern is None or "sliding_window" not in fields:
+        return made
+    window = {"sliding_window": fields.integer("sliding_window", 1), "sliding_pattern": pattern}
+    known = {} if _has_local_theta(fields) else {"rope_local_theta": 10_000.0}
+    return made | window | known
 
 
-def from_model_fields(model: Mapping[str, Any], float_type: str) -> dict[str, Any]:
-    """Make a `config.json` from what `ModelConfig.to_dict` returns.
-
-    A model that rounds its activations has ternary weights, and the folder will say so; any other is saved as
-    a full-precision model. `float_type` (`f32`, `f16`, `bf16`) is how the weights beside it are stored.
-
-    Raises:
-        ParameterError: a `BitNetForCausalLM` cannot be like this.
-    """
-    if not (model["attention_sub_norm"] and model["ffn_sub_norm"]):
-        raise ParameterError(
-            "a BitNetForCausalLM has both sub-norms; this model has not, so it cannot be saved as one"
-        )
-    if model["num_heads"] * model["head_dim"] != model["hidden_size"]:
-        raise ParameterError("a BitNetForCausalLM has heads as wide as the model; this model has not")
-    eos = list(model["eos_token_ids"])
-    config = {
-        "architectures": [ARCHITECTURE],
-        "model_type": MODEL_TYPE,
-        "hidden_size": model["hidden_size"],
-        "intermediate_size": model["ffn_size"],
-        "num_hidden_layers": model["num_layers"],
-        "num_attention_heads": model["num_heads"],
-        "num_key_value_heads": model["num_kv_heads"],
-        "head_dim": model["head_dim"],
-        "vocab_size": model["vocab_size"],
-        "max_position_embeddings": model["max_context"],
-        # Once for transformers 4 and once for transformers 5.
-        "rope_theta": model["rope_theta"],
-        "rope_parameters": {"rope_theta": model["rope_theta"], "rope_type": "default"},
-        "rms_norm_eps": model["rms_norm_eps"],
-        "hidden_act": model["activation"],
-        "attention_bias": False,
-        "tie_word_embeddings": model["tied_embeddings"],
-        "bos_token_id": model["bos_token_id"],
-        "eos_token_id": eos[0] if len(eos) == 1 else eos or None,
-        "pad_token_id": model["pad_token_id"],
-        "dtype": _DTYPE_NAMES[float_type],
-    }
-    if model["quantize_activations"]:
-        config["quantization_config"] = dict(_MASTER_QUANTIZATION)
-    return config
+def _has_local_theta(fields: Fields) -> bool:
+    return "rope_local_base_freq" in fields or (
+        "rope_parameters" in fields and "sliding_attention" in fields.object("rope_parameters")
+    )
 
 
-def _refuse_other_models(fields: Fields, file: Path) -> None:
-    model_type = fields.text("model_type")
-    if model_type != MODEL_TYPE:
-        raise UnsupportedModelError(
-            f"{file}: the model is of type {model_type!r}; this release reads {MODEL_TYPE!r} ({ARCHITECTURE})"
-        )
-    if "attention_bias" in fields and fields.flag("attention_bias"):
-        raise UnsupportedModelError(f"{file}: this release does not run models with biases in attention")
+def _sliding_pattern(fields: Fields, file: Path, num_layers: int) -> int | None:
+    """Return every how many layers one sees everything, or None if all do."""
+    given = next(
+        (key for key in ("sliding_window_pattern", "_sliding_window_pattern") if key in fields), None
+    )
+    pattern = fields.integer(given, 1) if given else GEMMA_SLIDING_PATTERN
+    if "layer_types" not in fields:
+        return pattern
+    kinds = fields.texts("layer_types")
+    if not set(kinds) <= {"full_attention", "sliding_attention"} or len(kinds) != num_layers:
+        raise fields.error("layer_types", f"full_attention or sliding_attention, {num_layers} times")
+    if "sliding_attention" not in kinds:
+        return None
+    candidates: Sequence[int] = (pattern, *range(2, num_layers + 2))
+    fits = next((candidate for candidate in candidates if _kinds(candidate, num_layers) == kinds), None)
+    if fits is not None:
+        return fits
+    raise UnsupportedModelError(
+        f"{file}: layers with a sliding window and without follow each other in an order that Tercet "
+        "does not run: every n-th layer sees everything"
+    )
 
 
-def _rope_theta(fields: Fields, file: Path) -> float:
-    """transformers 5 writes `rope_parameters`, 4 wrote `rope_theta` and `rope_scaling`."""
-    for key in ("rope_parameters", "rope_scaling"):
+def _kinds(pattern: int, num_layers: int) -> Sequence[str]:
+    return tuple(
+        "sliding_attention" if (layer + 1) % pattern else "full_attention" for layer in range(num_layers)
+    )
+
+
+def _refuse_windows(fields: Fields, file: Path) -> None:
+    """Qwen 3 can have a window and has not: `use_sliding_window` is false in every published config."""
+    asked = "use_sliding_window" in fields and fields.flag("use_sliding_window")
+    if "layer_types" in fields:
+        asked = "sliding_attention" in fields.texts("layer_types")
+    if asked:
+        raise UnsupportedModelError(f"{file}: Tercet does not run this family with a sliding window")
+
+
+def _refuse_biases_and_caps(fields: Fields, file: Path) -> None:
+    for key in _BIASES:
+        if key in fields and fields.flag(key):
+            raise UnsupportedModelError(f"{file}: {key} is true, and Tercet does not run models with biases")
+    for key in _CAPS:
         if key in fields:
-            rope = fields.object(key)
-            kind = (
-                rope.text("rope_type")
-                if "rope_type" in rope
-                else rope.text("type")
-                if "type" in rope
-                else "default"
-            )
-            if kind != "default":
-                raise UnsupportedModelError(
-                    f"{file}: this release does not run models with RoPE scaling of type {kind!r}"
-                )
-            if "partial_rotary_factor" in rope and rope.number("partial_rotary_factor") != 1:
-                raise UnsupportedModelError(
-                    f"{file}: this release does not run models that rotate a part of each head"
-                )
-            if "rope_theta" in rope:
-                return rope.number("rope_theta")
-    return fields.number("rope_theta") if "rope_theta" in fields else DEFAULT_ROPE_THETA
+            raise UnsupportedModelError(f"{file}: {key} is set, and Tercet does not cap logits")

@@ -1,35 +1,34 @@
-"""A folder of `BitNetForCausalLM` as transformers writes and loads it.
+"""Reading a model folder as transformers writes it.
 
-    config.json                the shape of the model
+    config.json                the architecture, and how the linear layers are stored
     generation_config.json     sampling settings, end-of-sequence ids
     model.safetensors          or shards and model.safetensors.index.json
     tokenizer.json             and tokenizer_config.json, chat_template.jinja
+    modules.json               how an embedding model makes one vector of its tokens
 
-Weights are never read from pickled files.
+Weights are never read from pickled files, and code in the folder is never run.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import secrets
-import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from tercet.environment import atomic_write
-from tercet.errors import FormatError, ModelNotFoundError, StorageError
+from tercet.errors import FormatError, ModelNotFoundError, UnsupportedModelError
 from tercet.formats.fields import Fields, parse_json
 from tercet.formats.huggingface import config as model_config
 from tercet.formats.huggingface import generation as generation_config
+from tercet.formats.huggingface.names import NORM_SUFFIXES, TensorNames
+from tercet.formats.huggingface.pooling import read_pooling
+from tercet.formats.huggingface.quantization import ONLINE, Quantization
+from tercet.formats.huggingface.weights import SCALE_SUFFIX, float_weight, linear_weight, unpacked_weight
 from tercet.formats.mapped_file import read_bytes
-from tercet.formats.safetensors import SafetensorsFolder, StoredTensor, write_safetensors
+from tercet.formats.safetensors import SafetensorsFolder, StoredTensor
+from tercet.formats.stored_model import StoredModel, StoredWeight
 
-__all__ = ["HuggingFaceFolder", "write_folder"]
+__all__ = ["CHAT_TEMPLATE", "CONFIG", "GENERATION", "TOKENIZER", "TOKENIZER_CONFIG", "HuggingFaceFolder"]
 
 CONFIG = "config.json"
 GENERATION = "generation_config.json"
@@ -37,13 +36,25 @@ TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 CHAT_TEMPLATE = "chat_template.jinja"
 
+_IGNORED = (".rotary_emb.inv_freq",)
+"""Tensors of old folders that follow from the config."""
+_LINEAR = (
+    ".attention.q",
+    ".attention.k",
+    ".attention.v",
+    ".attention.o",
+    ".ffn.gate",
+    ".ffn.up",
+    ".ffn.down",
+)
+
 
 class HuggingFaceFolder:
     """A folder, opened: small files parsed and translated, tensors mapped.
 
     Raises:
         FormatError: a file is malformed.
-        UnsupportedModelError: the folder holds a model that this release does not run.
+        UnsupportedModelError: the folder holds a model that Tercet does not run.
         ModelNotFoundError: config.json or the weights are not there.
     """
 
@@ -53,9 +64,10 @@ class HuggingFaceFolder:
         if not config_file.exists():
             raise ModelNotFoundError(f"{self.path} is not a model folder: it holds no {CONFIG}")
         config = self._json(CONFIG)
+        self.family = model_config.family_of(config, config_file)
         self.model_fields: dict[str, Any] = model_config.to_model_fields(config, config_file)
-        self.ternary_masters: bool = model_config.has_ternary_masters(config, config_file)
-        """Whether the linear layers are float masters that become ternary on loading."""
+        self.quantization: Quantization = model_config.quantization_of(config, config_file)
+        """How the linear layers are stored."""
         self.generation: dict[str, Any] = {}
         if (self.path / GENERATION).exists():
             self.generation, ends = generation_config.to_settings(
@@ -66,16 +78,46 @@ class HuggingFaceFolder:
             self.model_fields["eos_token_ids"] = (*known, *(end for end in ends if end not in known))
         self.chat_template: str | None = self._read_chat_template()
         self._weights = SafetensorsFolder(self.path)
+        self._names = TensorNames.of_folder(self.family.name, self.tensors)
+        self._refuse_what_would_be_ignored()
+        self._add_projection_norms()
+        self._add_pooling()
+        self.weights: Mapping[str, StoredWeight] = self._stored_weights()
+        """Canonical name -> tensor."""
 
     @property
     def tensors(self) -> Mapping[str, StoredTensor]:
         """The tensors under the names of Hugging Face."""
         return self._weights.tensors
 
+    @property
+    def kind(self) -> str:
+        """What the folder is, for people."""
+        storage = self.quantization
+        form = ""
+        if storage.is_ternary:
+            form = ", masters" if storage.online else ", packed"
+        elif any(weight.granularity is not None for weight in self.weights.values()):
+            form = ", ternary weights as floats"
+        return f"folder of {self.family.class_name}{form}"
+
     def tokenizer_json(self) -> bytes | None:
         """Return `tokenizer.json`, or None if there is none."""
         path = self.path / TOKENIZER
         return read_bytes(path) if path.exists() else None
+
+    def stored_model(self) -> StoredModel:
+        """Return all of it."""
+        return StoredModel(
+            path=self.path,
+            kind=self.kind,
+            model_fields=self.model_fields,
+            weights=self.weights,
+            tokenizer_json=self.tokenizer_json(),
+            chat_template=self.chat_template,
+            generation=self.generation,
+            release=self._weights.release,
+        )
 
     def _json(self, name: str) -> dict[str, Any]:
         parsed = parse_json(read_bytes(self.path / name), self.path / name, "the file")
@@ -101,117 +143,53 @@ class HuggingFaceFolder:
         }
         return templates.get("default")
 
-
-def write_folder(
-    destination: str | os.PathLike[str],
-    model_fields: Mapping[str, Any],
-    shapes: Mapping[str, Sequence[int]],
-    tensors: Iterable[tuple[str, npt.NDArray[np.float32]]],
-    *,
-    float_type: str = "f32",
-    tokenizer_json: bytes | None = None,
-    chat_template: str | None = None,
-    generation: Mapping[str, Any] | None = None,
-    overwrite: bool = False,
-) -> None:
-    """Write a folder of `BitNetForCausalLM`. It appears complete, under its name, or not at all.
-
-    Args:
-        destination: the folder to make.
-        model_fields: what `ModelConfig.to_dict` returns.
-        shapes: Hugging Face's name -> shape of every tensor, in the order of `tensors`.
-        tensors: names and values, taken one at a time.
-        float_type: how the tensors are stored: `f32` or `bf16`.
-        tokenizer_json: the bytes of tokenizer.json.
-        chat_template: goes into tokenizer_config.json.
-        generation: sampling settings in our names.
-        overwrite: whether a model folder of this name may be replaced.
-
-    Raises:
-        ParameterError: a `BitNetForCausalLM` cannot be like this, or the tensors are not those of `shapes`.
-        StorageError: the folder exists, or cannot be written.
-    """
-    target = Path(destination)
-    config = model_config.from_model_fields(model_fields, float_type)
-    _check_target(target, overwrite)
-    temporary = target.with_name(f".tercet-{secrets.token_hex(8)}.tmp")
-    try:
-        temporary.mkdir()
-    except OSError as error:
-        raise _not_writable(target, error) from error
-    try:
-        _write_json(temporary / CONFIG, config)
-        ends = (model_fields["bos_token_id"], model_fields["eos_token_ids"], model_fields["pad_token_id"])
-        _write_json(temporary / GENERATION, generation_config.from_settings(generation or {}, *ends))
-        if tokenizer_json is not None:
-            with atomic_write(temporary / TOKENIZER) as file:
-                file.write(tokenizer_json)
-            _write_json(
-                temporary / TOKENIZER_CONFIG, _tokenizer_config(tokenizer_json, chat_template, model_fields)
+    def _refuse_what_would_be_ignored(self) -> None:
+        biases = [name for name in self.tensors if name.endswith(".bias")]
+        if biases:
+            raise UnsupportedModelError(f"{self.path} has biases ({biases[0]}), which Tercet does not run")
+        if self.quantization.is_ternary and self.quantization.converts("lm_head"):
+            raise UnsupportedModelError(
+                f"{self.path}: modules_to_not_convert does not name lm_head, so that the output head "
+                "rounds its inputs to int8, too, which Tercet does not run"
             )
-        write_safetensors(temporary / "model.safetensors", shapes, tensors, float_type, {"format": "pt"})
-        _move(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
+    def _add_projection_norms(self) -> None:
+        """Microsoft's embedding models say only by their tensors that a norm is in each linear layer; their
+        masters become ternary and their activations int8."""
+        has_norms = any(f"proj{suffix}.weight" in name for name in self.tensors for suffix in NORM_SUFFIXES)
+        if has_norms and not self.model_fields.get("projection_norms"):
+            if not self.quantization.is_ternary:
+                self.quantization = ONLINE
+            self.model_fields |= {"projection_norms": True, "quantize_activations": True}
 
-def _check_target(target: Path, overwrite: bool) -> None:
-    if not target.exists():
-        return
-    if not overwrite:
-        raise StorageError(f"{target} exists already. Choose another name, or ask to overwrite it.")
-    if not target.is_dir() or (any(target.iterdir()) and not (target / CONFIG).exists()):
-        raise StorageError(
-            f"{target} is not a model folder (it holds no {CONFIG}), so it is not replaced by one."
+    def _add_pooling(self) -> None:
+        self.model_fields |= read_pooling(self.path)
+        if not self.family.has_head:
+            # Without modules.json it is what the embedding models of these families do.
+            self.model_fields = {"pooling": "last", "normalize_embeddings": True} | self.model_fields
+
+    def _stored_weights(self) -> dict[str, StoredWeight]:
+        weights: dict[str, StoredWeight] = {}
+        for name, tensor in self.tensors.items():
+            canonical = self._names.canonical(name)
+            is_scale = name.endswith(SCALE_SUFFIX) and name.removesuffix(SCALE_SUFFIX) in self.tensors
+            if is_scale or name.endswith(_IGNORED):
+                continue
+            if canonical == "output_head" and self.model_fields["tied_embeddings"]:
+                continue  # a copy of the embedding, or a head that transformers throws away when it ties them
+            weights[canonical or name] = self._stored_weight(canonical, tensor)
+        return weights
+
+    def _stored_weight(self, canonical: str | None, tensor: StoredTensor) -> StoredWeight:
+        is_linear = canonical is not None and canonical.endswith(_LINEAR)
+        if canonical and is_linear and self.quantization.converts(self._names.module(canonical)):
+            return linear_weight(tensor, self.tensors, self.quantization)
+        if not self.quantization.is_ternary and (unpacked := unpacked_weight(tensor)) is not None:
+            return unpacked
+        is_norm_of_gemma = (
+            self.family.name == "gemma3"
+            and canonical is not None
+            and len(tensor.shape) == 1
+            and not canonical.endswith(".input_norm")
         )
-
-
-def _move(temporary: Path, target: Path) -> None:
-    """Put the new folder in place of the old one. Folders cannot be exchanged in one step, so the old one
-    waits aside."""
-    aside = target.with_name(f".tercet-{secrets.token_hex(8)}.old")
-    try:
-        if target.exists():
-            target.rename(aside)
-        temporary.rename(target)
-    except OSError as error:
-        if aside.exists() and not target.exists():
-            aside.rename(target)
-        raise _not_writable(target, error) from error
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def _not_writable(target: Path, error: OSError) -> StorageError:
-    reason = (error.strerror or str(error)).lower()
-    return StorageError(
-        f"cannot write the folder {target}: {reason}. Choose a place that exists and is yours to write to."
-    )
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    with atomic_write(path) as file:
-        file.write(json.dumps(value, ensure_ascii=False, indent=2).encode("utf-8") + b"\n")
-
-
-def _tokenizer_config(
-    tokenizer_json: bytes, chat_template: str | None, model: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Name the special tokens: transformers wants their text where we have their ids."""
-    tokenizer = Fields(parse_json(tokenizer_json, TOKENIZER, "the tokenizer"), TOKENIZER, "tokenizer")
-    text_of = {
-        entry.integer("id"): entry.text("content") for entry in tokenizer.objects_of_list("added_tokens")
-    }
-    ids = {
-        "bos_token": model["bos_token_id"],
-        "eos_token": next(iter(model["eos_token_ids"]), None),
-        "pad_token": model["pad_token_id"],
-    }
-    config: dict[str, Any] = {
-        name: text_of[token_id] for name, token_id in ids.items() if token_id in text_of
-    }
-    config |= {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": model["max_context"],
-        "clean_up_tokenization_spaces": False,
-    }
-    return config if chat_template is None else config | {"chat_template": chat_template}
+        return float_weight(tensor, offset=1.0 if is_norm_of_gemma else 0.0)

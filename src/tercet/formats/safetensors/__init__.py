@@ -11,6 +11,21 @@ mapped here, under the library's own rules (its documentation, "Format"); the te
 from __future__ import annotations
 
 from tercet.formats.safetensors.reader import SafetensorsFile, SafetensorsFolder, StoredTensor
-from tercet.formats.safetensors.writer import write_safetensors
+from tercet.formats.safetensors.writer import (
+    FLOAT_DTYPES,
+    SafetensorsPlan,
+    SafetensorsWriter,
+    TensorSpec,
+    write_safetensors,
+)
 
-__all__ = ["SafetensorsFile", "SafetensorsFolder", "StoredTensor", "write_safetensors"]
+__all__ = [
+    "FLOAT_DTYPES",
+    "SafetensorsFile",
+    "SafetensorsFolder",
+    "SafetensorsPlan",
+    "SafetensorsWriter",
+    "StoredTensor",
+    "TensorSpec",
+    "write_safetensors",
+]

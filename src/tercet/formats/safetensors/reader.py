@@ -23,6 +23,7 @@ MAX_HEADER_BYTES = 100_000_000
 """The limit of the format itself."""
 SINGLE_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 
 _FLOAT_DTYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 _ITEM_BYTES = {
@@ -97,6 +98,10 @@ class SafetensorsFile:
         self.metadata = self._parse_metadata(fields) if "__metadata__" in fields else {}
         self.tensors: Mapping[str, StoredTensor] = self._parse_tensors(fields, 8 + header_bytes)
 
+    def release(self) -> None:
+        """Give back the memory that reading has filled; what is read later is mapped again."""
+        self._file.release()
+
     def _parse_metadata(self, fields: Fields) -> dict[str, str]:
         metadata = fields.mapping("__metadata__")
         if not all(isinstance(value, str) for value in metadata.values()):
@@ -161,10 +166,23 @@ class SafetensorsFolder:
             self.files = self._open_shards()
         else:
             raise ModelNotFoundError(
-                f"{self.path} holds neither {SINGLE_NAME} nor {INDEX_NAME}. "
-                "Weights in pickled files (.bin, .pt) are not read, because unpickling runs code; "
-                "save them as safetensors first."
+                f"{self.path} holds neither {SINGLE_NAME} nor {INDEX_NAME}. {self._advice()}"
             )
+
+    def release(self) -> None:
+        """Give back the memory that reading has filled; what is read later is mapped again."""
+        for file in self.files:
+            file.release()
+
+    def _advice(self) -> str:
+        pickles = sorted(path.name for path in self.path.glob("*") if path.suffix in PICKLE_SUFFIXES)
+        if pickles:
+            return (
+                f"Its weights are pickled ({pickles[0]}), and unpickling runs code that the file brings, so "
+                "they are not read. Look for a safetensors revision of the model, or save it as one where "
+                "you trust it: model.save_pretrained(folder)"
+            )
+        return "Weights are read from safetensors files only; get those too."
 
     def _open_shards(self) -> list[SafetensorsFile]:
         index = self.path / INDEX_NAME

@@ -1,12 +1,17 @@
-"""Writing one safetensors file without holding its tensors in memory."""
+"""Writing one safetensors file in one pass, without holding its tensors in memory.
+
+The header comes first and says where everything lies, which types and shapes alone decide. So a plan is made
+of them before any tensor is read, and the tensors then follow one by one.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +20,98 @@ from tercet.environment import atomic_write
 from tercet.errors import ParameterError
 from tercet.formats.floats import FLOAT_TYPES, from_float32
 
-__all__ = ["write_safetensors"]
+__all__ = ["FLOAT_DTYPES", "SafetensorsPlan", "SafetensorsWriter", "TensorSpec", "write_safetensors"]
 
-_DTYPES = {"f32": "F32", "f16": "F16", "bf16": "BF16"}
+FLOAT_DTYPES = {"f32": "F32", "f16": "F16", "bf16": "BF16"}
+"""How safetensors spells the types of `tercet.formats.floats`."""
+_ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "U8": 1}
+ALIGNMENT = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorSpec:
+    """One tensor to be written."""
+
+    name: str
+    dtype: str
+    """F32, F16, BF16 or U8."""
+    shape: tuple[int, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        """How long it is in the file."""
+        return math.prod(self.shape) * _ITEM_BYTES[self.dtype]
+
+
+@dataclasses.dataclass(frozen=True)
+class SafetensorsPlan:
+    """Everything a file will hold, but the elements of its tensors."""
+
+    tensors: Sequence[TensorSpec]
+    metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Strings for `__metadata__`; Hugging Face expects {"format": "pt"}."""
+
+    @property
+    def header(self) -> bytes:
+        """The front of the file; the data then begin on a cache line."""
+        header: dict[str, Any] = {"__metadata__": dict(self.metadata)} if self.metadata else {}
+        end = 0
+        for tensor in self.tensors:
+            begin, end = end, end + tensor.num_bytes
+            header[tensor.name] = {
+                "dtype": tensor.dtype,
+                "shape": list(tensor.shape),
+                "data_offsets": [begin, end],
+            }
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+        text += b" " * (-(8 + len(text)) % ALIGNMENT)
+        return len(text).to_bytes(8, "little") + text
+
+    @property
+    def file_bytes(self) -> int:
+        """How long the file will be."""
+        return len(self.header) + sum(tensor.num_bytes for tensor in self.tensors)
+
+
+class SafetensorsWriter:
+    """Takes the tensors of a plan, in the order of the plan, into a file that is open at its beginning."""
+
+    def __init__(self, file: BinaryIO, plan: SafetensorsPlan) -> None:
+        self._file = file
+        self._waiting = list(reversed(plan.tensors))
+        file.write(plan.header)
+
+    def write_tensor(self, name: str, chunks: Iterable[npt.NDArray[Any]]) -> None:
+        """Write the next tensor, its bytes in any number of chunks.
+
+        Raises:
+            ParameterError: it is not the next tensor of the plan, or not as long as planned.
+        """
+        expected = self._next(name).num_bytes
+        written = 0
+        for chunk in chunks:
+            data = np.ascontiguousarray(chunk).reshape(-1).view(np.uint8).data
+            self._file.write(data)
+            written += len(data)
+        if written != expected:
+            raise ParameterError(f"{name} should take {expected} bytes and took {written}")
+
+    def skip_tensor(self, name: str) -> None:
+        """Pass over a tensor that the file holds already."""
+        self._file.seek(self._next(name).num_bytes, os.SEEK_CUR)
+
+    def finish(self) -> None:
+        """Raise ParameterError if a tensor of the plan is missing."""
+        if self._waiting:
+            raise ParameterError(
+                f"{len(self._waiting)} tensors were not written, {self._waiting[-1].name} first"
+            )
+
+    def _next(self, name: str) -> TensorSpec:
+        if not self._waiting or self._waiting[-1].name != name:
+            due = self._waiting[-1].name if self._waiting else "no further tensor"
+            raise ParameterError(f"{name} came where {due} was due")
+        return self._waiting.pop()
 
 
 def write_safetensors(
@@ -42,23 +136,14 @@ def write_safetensors(
     """
     if float_type not in FLOAT_TYPES:
         raise ParameterError(f"there is no float type {float_type!r}; the types are {', '.join(FLOAT_TYPES)}")
-    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
-    end = 0
-    for name, shape in shapes.items():
-        begin, end = end, end + math.prod(shape) * FLOAT_TYPES[float_type].itemsize
-        header[name] = {"dtype": _DTYPES[float_type], "shape": list(shape), "data_offsets": [begin, end]}
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
-    text += b" " * (-(8 + len(text)) % 64)  # the data then begin on a cache line
-    waiting = list(reversed(list(shapes.items())))
+    dtype = FLOAT_DTYPES[float_type]
+    specs = [TensorSpec(name, dtype, tuple(shape)) for name, shape in shapes.items()]
     with atomic_write(path) as file:
-        file.write(len(text).to_bytes(8, "little"))
-        file.write(text)
+        writer = SafetensorsWriter(file, SafetensorsPlan(specs, metadata or {}))
         for name, values in tensors:
-            expected = waiting.pop() if waiting else ("no further tensor", ())
-            if (name, values.shape) != (expected[0], tuple(expected[1])):
+            if name in shapes and values.shape != tuple(shapes[name]):
                 raise ParameterError(
-                    f"{name} {list(values.shape)} came where {expected[0]} {list(expected[1])} was due"
+                    f"{name} {list(values.shape)} came where {name} {list(shapes[name])} was due"
                 )
-            file.write(np.ascontiguousarray(from_float32(values, float_type)).data)
-        if waiting:
-            raise ParameterError(f"{len(waiting)} tensors were not written, {waiting[-1][0]} first")
+            writer.write_tensor(name, [from_float32(values, float_type)])
+        writer.finish()

@@ -78,6 +78,10 @@ class TercetFile:
         scales = self._view(entry.scales.piece, f"scales of {name}").view(FLOAT_TYPES["f32"])
         return PackedMatrix(entry.type, entry.rows, entry.depth, data, scales)
 
+    def release(self) -> None:
+        """Give back the memory that reading has filled; what is read later is mapped again."""
+        self._file.release()
+
     def verify(self) -> None:
         """Check every byte behind the header. Raises ChecksumError or FormatError, naming what is damaged."""
         self._file.read_ahead()
