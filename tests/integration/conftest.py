@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 from pathlib import Path
 
 import pytest
@@ -24,3 +25,9 @@ def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         chat_template=CHAT_TEMPLATE,
     )
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _programs_hear_ctrl_c() -> None:
+    """A shell's background job ignores SIGINT, and so would every program that the tests start from there."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
