@@ -12,8 +12,8 @@
 
 Several programs write files of this name and do not agree: numbers of types collide, one type has three
 layouts that nothing announces, another changed its block size, scales may be in tensors of their own, and
-weights may be turned into another basis. Each of these is recognized by what the file itself shows, or the file
-is refused; none is guessed in silence.
+weights may be turned into another basis. Each of these is recognized by what the file itself shows, or the
+file is refused; none is guessed in silence.
 """
 
 from __future__ import annotations

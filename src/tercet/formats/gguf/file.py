@@ -115,7 +115,7 @@ class GgufFile:
                 placed.shape,
                 self._file.view(placed.offset, placed.num_bytes, f"tensor {placed.name}"),
             )
-            for placed in place(header, self.path, self.num_bytes)
+            for placed in place(header, self._file)
         }
 
     def tensor(self, name: str) -> StoredGgufTensor:

@@ -2,8 +2,9 @@
 
 The data of the tensors follow one another in the order of the header, each starting at the next multiple of
 the alignment. So a tensor's offset is the sum of the sizes before it, and a file in which some number means
-another type than assumed gives itself away: all meanings that its offsets allow are tried, and if not
-exactly one is left, the file is refused.
+another type than assumed gives itself away: of all meanings, those are kept that lead to the offsets in the
+file. In very small tensors two meanings can differ by less than the alignment. Then the bytes tell that one
+takes for data and the other for padding: padding is zero, and data are not.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from tercet.errors import FormatError, UnsupportedFormatError
 from tercet.formats.fields import malformed
 from tercet.formats.gguf.header import Header, TensorEntry, aligned
 from tercet.formats.gguf.tensor_types import CANDIDATES, TensorType
+from tercet.formats.mapped_file import MappedFile
 
 __all__ = ["PlacedTensor", "place"]
 
@@ -33,7 +35,7 @@ class PlacedTensor:
     num_bytes: int
 
 
-def place(header: Header, path: Path, file_bytes: int) -> list[PlacedTensor]:
+def place(header: Header, file: MappedFile) -> list[PlacedTensor]:
     """Give every tensor of a header its type and its place.
 
     Raises:
@@ -43,24 +45,27 @@ def place(header: Header, path: Path, file_bytes: int) -> list[PlacedTensor]:
     for entry in header.tensors:
         if entry.type_id not in CANDIDATES:
             raise UnsupportedFormatError(
-                f"{path}: tensor {entry.name} is of type {entry.type_id}, which this release does not know"
+                f"{file.path}: tensor {entry.name} is of type {entry.type_id}, which this release does "
+                "not know"
             )
     fitting: list[list[PlacedTensor]] = []
     reason: FormatError | None = None
     for meaning in _meanings(header):
         try:
-            fitting.append(_placed(header, meaning, path, file_bytes))
+            fitting.append(_placed(header, meaning, file.path, file.num_bytes))
         except FormatError as error:
             reason = reason or error
     if reason is not None and not fitting:
         raise reason
-    # Only the last tensor has no offset behind it to be checked against. The end of the file is then what
-    # tells.
-    exact = [placed for placed in fitting if _ends_with_file(placed, header, file_bytes)]
-    fitting = exact or fitting
+    if len(fitting) > 1:
+        # Behind the last tensor there is no offset, but the end of the file.
+        fitting = [placed for placed in fitting if _ends_with_file(placed, header, file)] or fitting
+        fitting = [placed for placed in fitting if _padding_is_zero(placed, header, file)] or fitting
+        shortest = min(_num_bytes(placed) for placed in fitting)
+        fitting = [placed for placed in fitting if _num_bytes(placed) == shortest]
     if len(fitting) > 1:
         raise UnsupportedFormatError(
-            f"{path}: cannot tell whether type {_difference(fitting)}. Both fit its offsets."
+            f"{file.path}: cannot tell whether type {_difference(fitting)}. Both fit its offsets."
         )
     return fitting[0]
 
@@ -108,12 +113,23 @@ def _matrix_shape(entry: TensorEntry) -> tuple[int, int]:
     return rows, entry.shape[-1] if entry.shape else 1
 
 
-def _ends_with_file(placed: list[PlacedTensor], header: Header, file_bytes: int) -> bool:
+def _ends_with_file(placed: list[PlacedTensor], header: Header, file: MappedFile) -> bool:
     """Say whether the file ends with its last tensor, padded or not."""
-    if not placed:
-        return True
     end = placed[-1].offset + placed[-1].num_bytes
-    return file_bytes in (end, header.data_start + aligned(end - header.data_start, header.alignment))
+    return file.num_bytes in (end, header.data_start + aligned(end - header.data_start, header.alignment))
+
+
+def _padding_is_zero(placed: list[PlacedTensor], header: Header, file: MappedFile) -> bool:
+    for tensor in placed:
+        end = tensor.offset + tensor.num_bytes
+        padded = header.data_start + aligned(end - header.data_start, header.alignment)
+        if file.view(end, min(padded, file.num_bytes) - end, "padding").any():
+            return False
+    return True
+
+
+def _num_bytes(placed: list[PlacedTensor]) -> int:
+    return sum(tensor.num_bytes for tensor in placed)
 
 
 def _difference(fitting: list[list[PlacedTensor]]) -> str:
