@@ -70,7 +70,7 @@ def test_an_update_of_the_tests_keeps_the_tools(
     monkeypatch.delenv("CI", raising=False)
     monkeypatch.setattr(dev, "STAMP", tmp_path / "stamp.json")
     monkeypatch.setattr(dev, "sources_digest", lambda: "new")
-    monkeypatch.setattr(dev, "install_system_packages", lambda: None)
+    monkeypatch.setattr(dev, "install_system_packages", lambda level: None)
     monkeypatch.setattr(dev, "program", lambda name: sys.executable)
     monkeypatch.setattr(dev, "pip", lambda *arguments: asked.append(arguments))
     dev.STAMP.write_text('{"level": "test", "digest": "old"}')
@@ -81,3 +81,20 @@ def test_an_update_of_the_tests_keeps_the_tools(
     ]
     dev.install("run")
     assert len(asked) == 2, "nothing changed, nothing to install"
+
+
+def test_a_user_gets_no_package_that_only_tests_need(
+    dev: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[tuple[str, ...]] = []
+    monkeypatch.setattr(dev.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(dev.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(dev, "has_system_package", lambda name: name == "cmake")
+    monkeypatch.setattr(dev, "call", lambda *command: called.append(command))
+    dev.install_system_packages("run")
+    dev.install_system_packages("test")
+    _, for_run, _, for_test = called  # each time an update, then an install
+    assert "g++" in for_run
+    assert "qemu-user" not in for_run
+    assert {"g++", "qemu-user"} <= set(for_test)
+    assert "cmake" not in for_test, "it is there already"
