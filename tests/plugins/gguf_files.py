@@ -304,9 +304,11 @@ SCALE = 0.375
 
 
 def write_every_type(path: Path) -> Path:
-    """A small file with a ternary matrix [4, 256] of every type, and real values in every other."""
-    codes = random_codes(4, 256, seed=5)
-    tensors = [Tensor(name, (256, 4), number, pack(codes, SCALE)) for name, (number, pack) in TYPES.items()]
+    """A small file with a ternary matrix of every type that can hold one, and real values in every other."""
+    tensors = []
+    for name, (number, pack) in TYPES.items():
+        codes = random_codes(*((2, 32) if name in ("F32", "F16", "BF16") else (4, 256)), seed=5)
+        tensors.append(Tensor(name, codes.shape[::-1], number, pack(codes, SCALE)))
     random = np.random.default_rng(6)
     for name, number, num_bytes in (
         ("Q4_0", 2, 18),

@@ -1,4 +1,4 @@
-"""Writing GGUF: what is written is read back the same, what cannot be is refused, and nothing is half done."""
+"""Writing GGUF: what is written comes back the same, what cannot be is refused, and nothing is half done."""
 
 from __future__ import annotations
 

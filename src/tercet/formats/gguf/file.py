@@ -205,14 +205,14 @@ class GgufFile:
     ) -> npt.NDArray[np.float32]:
         """Return [rows, depth] as stored, whatever the values."""
         kind, num_rows = tensor.type, tensor.rows
-        if isinstance(kind, (RowTernary, I2SType, LookupTableType)):
-            values = self.levels(tensor.name, layout).float32()
-            return values if rows is None else values[rows]
-        data = tensor.data
-        if rows is not None:
-            data = data.reshape(num_rows, -1)[rows].reshape(-1)
-            num_rows = len(range(num_rows)[rows])
-        with _Naming(self.path, tensor.name):
+        with _Naming(self.path, tensor.name), np.errstate(over="ignore", invalid="ignore"):
+            if isinstance(kind, (RowTernary, I2SType, LookupTableType)):
+                values = self.levels(tensor.name, layout).float32()
+                return values if rows is None else values[rows]
+            data = tensor.data
+            if rows is not None:
+                data = data.reshape(num_rows, -1)[rows].reshape(-1)
+                num_rows = len(range(num_rows)[rows])
             return kind.float32(data, num_rows, tensor.depth)
 
     def _separate_scale(self, name: str) -> np.float32 | None:

@@ -67,10 +67,8 @@ __all__ = [
 ]
 
 _SIZES_ONLY = (
-    TensorType(9, "Q8_1", 32, 36),
     TensorType(10, "Q2_K", 256, 84),
     TensorType(11, "Q3_K", 256, 110),
-    TensorType(15, "Q8_K", 256, 292),
     TensorType(16, "IQ2_XXS", 256, 66),
     TensorType(17, "IQ2_XS", 256, 74),
     TensorType(18, "IQ3_XXS", 256, 98),
