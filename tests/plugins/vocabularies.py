@@ -21,7 +21,8 @@ AWKWARD = [
     "", " ", "  ", "\n\n\n", "   three leading", "trailing   ", "a\r\nb\r\n\r\n", "tab\tsep\t\tx",
     "I'll DON'T we'VE 'tis", "1234567890 3.14 -42 1,000,000", "naïve café — “quotes” … ﬁ", "e\u0301 vs é",
     "日本語のテキスト、中文。", "😀👍🏽👨‍👩‍👧 ok", "العربية हिन्दी ไทย", "a" * 40,
-    "\u00a0nbsp\u200bzwsp\ufeffbom", "\u3000", "<0x0A> Ġdot \\n", "\x01\x7f", "ſ'ſ ½ Ⅷ ǅ", "def f(x):\n    return x**2  # sq\n",
+    "\u00a0nbsp\u200bzwsp\ufeffbom", "\u3000", "<0x0A> Ġdot \\n", "\x01\x7f", "ſ'ſ ½ Ⅷ ǅ",
+    "def f(x):\n    return x**2  # sq\n",
     "<s></s><unk><|eot_id|><|im_end|><0x41>",
 ]  # fmt: skip
 """What tokenizers disagree about, if they disagree at all."""
