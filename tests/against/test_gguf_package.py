@@ -208,7 +208,7 @@ def test_a_model_of_the_package_is_understood(tmp_path: Path) -> None:
     model = open_gguf(path)
     assert model.unknown_tensors == ()
     assert len(model.names) == len({**others, **norms, **layer})
-    assert model.fields["rope_scaling"] == {"type": "yarn", "factor": 4.0, "original_context": 16}
+    assert model.fields["rope_scaling"] == {"kind": "yarn", "factor": 4.0, "original_max_context": 16}
     assert model.fields["eos_token_ids"] == (3,)
     assert model.vocabulary is not None
     assert model.vocabulary.chat_templates == {"default": "d", "rag": "r"}

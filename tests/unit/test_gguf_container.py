@@ -238,7 +238,6 @@ def test_accessors_name_file_and_key(path: Path) -> None:
     assert found.integer("n", -1) == -1
     assert found.uniform_integer("same") == 4
     assert found.flag("b")
-    assert found.flags("flags") == [True, False]
     assert found.flag("absent", default=False) is False
     for call, reason in [
         (lambda: found.integer("n"), "n is -1, expected a whole number from 0"),
@@ -249,7 +248,6 @@ def test_accessors_name_file_and_key(path: Path) -> None:
         (lambda: found.text("n"), "a string"),
         (lambda: found.flag("n"), "true or false"),
         (lambda: found.flag("absent"), "true or false"),
-        (lambda: found.flags("same"), "an array of bools"),
         (lambda: found.texts("s"), "an array of strings"),
         (lambda: found.integers("s"), "an array of whole numbers"),
         (lambda: found.integers("wide"), r"below 2\^63"),

@@ -96,8 +96,8 @@ def test_names_go_both_ways(opened: Any) -> None:
         assert to_gguf(str(from_gguf(name))) == name
     for theirs, ours in [
         ("blk.12.attn_q_norm.weight", "layers.12.attention.q_norm"),
-        ("blk.0.attn_output_norm_in.weight", "layers.0.attention.o_norm_in"),
-        ("blk.0.ffn_down_norm_in.weight", "layers.0.ffn.down_norm_in"),
+        ("blk.0.attn_output_norm_in.weight", "layers.0.attention.o.input_norm"),
+        ("blk.0.ffn_down_norm_in.weight", "layers.0.ffn.down.input_norm"),
         ("output.weight", "output_head"),
         ("rope_freqs.weight", "rope_factors"),
     ]:
@@ -129,13 +129,11 @@ def test_options_show_only_where_they_are(opened: Any) -> None:
     model = opened("gemma3", {"gemma3.attention.sliding_window": u32(512), "gemma3.pooling_type": u32(3)},
                    extra=(float_tensor("blk.0.attn_q_norm_in.weight", 256),))  # fmt: skip
     assert model.fields["embedding_scale"] == 16.0
-    assert model.fields["sliding_window"] == {"tokens": 512, "pattern": 6, "rope_theta": 10000.0}
+    assert model.fields["sliding_window"] == 512
+    assert (model.fields["sliding_pattern"], model.fields["rope_local_theta"]) == (6, 10000.0)
     assert model.fields["pooling"] == "last"
     assert model.fields["projection_norms"] is True
-    pattern = (g.ARRAY, array(g.BOOL, [True, False]))
-    model = opened("gemma3", {"gemma3.attention.sliding_window": u32(512),
-                              "gemma3.attention.sliding_window_pattern": pattern})  # fmt: skip
-    assert model.fields["sliding_window"]["pattern"] == [True, False]
+    assert model.fields["activation"] == "gelu_tanh"
 
 
 def test_rope_scaling_is_reported(opened: Any) -> None:
@@ -152,10 +150,10 @@ def test_rope_scaling_is_reported(opened: Any) -> None:
         "bitnet.rope.scaling.yarn_beta_fast": f32(32.0),
     }
     assert opened(changes=changes).fields["rope_scaling"] == {
-        "type": "yarn",
+        "kind": "yarn",
         "factor": 4.0,
-        "original_context": 2048,
-        "yarn_beta_fast": 32.0,
+        "original_max_context": 2048,
+        "beta_fast": 32.0,
     }
 
 

@@ -13,7 +13,7 @@ from tercet.formats.gguf import GgufFile, GgufVocabulary, open_gguf, write_gguf
 from tercet.formats.gguf.encoding import encode_floats, encode_ternary
 from tercet.formats.gguf.model_writer import gguf_architecture_of
 from tercet.formats.gguf.values import MetadataValue, ValueType, array_of, float32, text, uint32
-from tercet.formats.gguf.writer import GgufPlan, GgufTensorPlan, create_gguf
+from tercet.formats.gguf.writer import GgufPlan, GgufTensorPlan, GgufWriter, create_gguf
 from tercet.models.config import ModelConfig
 from tercet.models.random_weights import random_weights
 from tercet.models.tensor_names import tensor_shapes
@@ -256,6 +256,8 @@ def test_what_other_programs_could_not_run_is_refused(
 def test_fields_that_a_file_cannot_express_are_refused() -> None:
     with pytest.raises(ParameterError, match="cannot say that a model has rotation"):
         gguf_architecture_of(fields_of(rotation=object()))
+    nothing = {"rotation": None, "projection_norms": False, "embedding_scale": 1.0, "rope_scaling": None}
+    assert gguf_architecture_of(fields_of(**nothing)) == "bitnet"
 
 
 def written(path: Path, plan: GgufPlan, tensors: list[tuple[str, np.ndarray]]) -> None:
@@ -278,6 +280,22 @@ def test_the_writer_holds_to_its_plan(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
     with pytest.raises(StorageError), create_gguf(tmp_path / "absent" / "x.gguf", plan):
         pass
+
+
+def test_a_file_is_gone_on_with_behind_what_it_holds(tmp_path: Path) -> None:
+    plan = GgufPlan({}, [GgufTensorPlan("t", "F32", (3,)), GgufTensorPlan("u", "F32", (1,))])
+    path = tmp_path / "x.gguf"
+    written(path, plan, [("t", np.arange(3, dtype=np.float32)), ("u", np.ones(1, np.float32))])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-32] + bytes(32))
+    with path.open("r+b") as file:
+        writer = GgufWriter(file, plan)
+        with pytest.raises(ParameterError, match="the plan has 't' here"):
+            writer.skip_tensor("u")
+        writer.skip_tensor("t")
+        writer.write_tensor("u", [np.ones(1, np.float32)])
+        writer.finish()
+    assert path.read_bytes() == whole
 
 
 def test_an_interrupted_model_leaves_nothing(tmp_path: Path) -> None:

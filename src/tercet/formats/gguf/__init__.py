@@ -8,6 +8,7 @@
     file, ternary, tensor_types    tensors -> real values, or codes and scales
     i2_s_layout                    which of three layouts bitnet.cpp's weights are in
     model, model_fields, tensor_names, vocabulary, rotation      what the file means
+    stored                         a file as loading takes it
     writer, encoding, model_writer                               the way back
 
 Several programs write files of this name and do not agree: numbers of types collide, one type has three
@@ -23,6 +24,7 @@ from tercet.formats.gguf.i2_s_layout import LayoutFinding
 from tercet.formats.gguf.model import GgufModel, open_gguf
 from tercet.formats.gguf.model_writer import write_gguf
 from tercet.formats.gguf.rotation import HadamardRotation
+from tercet.formats.gguf.stored import stored_model
 from tercet.formats.gguf.tensor_types import KernelConfig, parse_kernel_config
 from tercet.formats.gguf.vocabulary import GgufVocabulary, TokenType
 
@@ -37,5 +39,6 @@ __all__ = [
     "TokenType",
     "open_gguf",
     "parse_kernel_config",
+    "stored_model",
     "write_gguf",
 ]

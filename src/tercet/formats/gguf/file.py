@@ -236,6 +236,10 @@ class GgufFile:
             raise FormatError(f"{self.path}: the scale {name} is infinite or not a number")
         return value
 
+    def release(self) -> None:
+        """Give the memory back that reading has filled; what is read later is mapped again."""
+        self._file.release()
+
     @staticmethod
     def recognizes(path: str | os.PathLike[str]) -> bool:
         """Say whether a file begins like a GGUF file; False if it cannot be read."""

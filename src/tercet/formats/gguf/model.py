@@ -137,7 +137,7 @@ class GgufModel:
             UnsupportedFormatError: it is not ternary, or of a type that this release does not read.
         """
         found = self.file.ternary(self._name(name), self._layout_of(name))
-        if not self._is_paired(name):
+        if not self.is_reordered(name):
             return found
         order = halves_from_neighbours(found.shape[0], self._num_heads(name))
         scales = found.scales if found.scales.ndim == 0 else found.scales[order]
@@ -151,7 +151,7 @@ class GgufModel:
             UnsupportedFormatError: it is of a type that this release does not read.
         """
         stored_name = self._name(name)
-        if not self._is_paired(name):
+        if not self.is_reordered(name):
             return self.file.float32(stored_name, rows, self._layout_of(name))
         values = self.file.float32(stored_name, None, self._layout_of(name))
         values = values[halves_from_neighbours(len(values), self._num_heads(name))]
@@ -178,7 +178,8 @@ class GgufModel:
         except UnsupportedFormatError:  # not ternary
             return False
 
-    def _is_paired(self, name: str) -> bool:
+    def is_reordered(self, name: str) -> bool:
+        """Say whether the rows of a tensor are in another order in the file than here."""
         return self.architecture in NEIGHBOURING_PAIRS and is_paired(name)
 
     def _num_heads(self, name: str) -> int:

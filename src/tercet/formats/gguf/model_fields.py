@@ -9,8 +9,9 @@ unknown key, and cannot pass over it:
     post_norms            true: norms after attention and feed-forward             (Gemma3)
     embedding_scale       embeddings are multiplied by this                        (Gemma3)
     rope_factors          true: a tensor divides each frequency of RoPE            (Llama 3.1)
-    rope_scaling          {"type", "factor", and others that the file gives}
-    sliding_window        {"tokens", "pattern", "rope_theta"}: layers that look back so far only  (Gemma3)
+    rope_scaling          {"kind", "factor", "original_max_context", and others that the file gives}
+    sliding_window        how far most layers look back; sliding_pattern: every so many layers one sees all;
+                          rope_local_theta: the base of RoPE in the others                          (Gemma3)
     pooling               "mean", "cls", "last" or "rank": an embedding model
     rotation              a `HadamardRotation`: the inputs of some matrices are turned  (Bonsai 2)
 
@@ -26,7 +27,7 @@ from typing import Any
 
 from tercet.errors import FormatError, UnsupportedFormatError, UnsupportedModelError
 from tercet.formats.gguf.file import StoredGgufTensor
-from tercet.formats.gguf.values import Metadata, ValueType
+from tercet.formats.gguf.values import Metadata
 from tercet.formats.gguf.vocabulary import GgufVocabulary
 
 __all__ = ["ARCHITECTURES", "generation_settings", "gguf_architecture", "model_fields"]
@@ -37,7 +38,7 @@ ARCHITECTURES: Mapping[str, tuple[str, str]] = {
     "bitnet-25": ("bitnet", "relu2"),
     "llama": ("llama", "silu"),
     "qwen3": ("qwen3", "silu"),
-    "gemma3": ("gemma3", "gelu"),
+    "gemma3": ("gemma3", "gelu_tanh"),
 }
 """What a file calls the architecture -> what we call it, and its activation, which files do not give."""
 
@@ -77,14 +78,14 @@ _SAMPLING = {
     "min_p": "min_p",
     "penalty_repeat": "repetition_penalty",
 }
-_SCALING_NUMBERS = (
-    "attn_factor",
-    "yarn_log_multiplier",
-    "yarn_ext_factor",
-    "yarn_attn_factor",
-    "yarn_beta_fast",
-    "yarn_beta_slow",
-)
+_SCALING_NUMBERS = {
+    "attn_factor": "attention_factor",
+    "yarn_attn_factor": "attention_factor",
+    "yarn_beta_fast": "beta_fast",
+    "yarn_beta_slow": "beta_slow",
+    "yarn_ext_factor": "extrapolation_factor",
+    "yarn_log_multiplier": "log_multiplier",
+}
 LARGEST = 2**31 - 1
 EMBEDDING = "token_embd.weight"
 
@@ -263,8 +264,7 @@ def _options(
         options["embedding_scale"] = math.sqrt(hidden_size)
     if scaling := _rope_scaling(keys):
         options["rope_scaling"] = scaling
-    if sliding_window := _sliding_window(keys):
-        options["sliding_window"] = sliding_window
+    options |= _sliding_window(keys)
     if "pooling_type" in keys:
         pooling = _POOLING[keys.metadata.integer(keys.prefix + "pooling_type", 0, len(_POOLING) - 1)]
         if pooling != "none":
@@ -276,12 +276,12 @@ def _rope_scaling(keys: _Keys) -> dict[str, Any]:
     kind = keys.text("rope.scaling.type") if "rope.scaling.type" in keys else "linear"
     key = "rope.scaling.factor" if "rope.scaling.factor" in keys else "rope.scale_linear"
     factor = keys.number(key, default=1.0) or 1.0
-    scaling: dict[str, Any] = {"type": kind, "factor": factor}
+    scaling: dict[str, Any] = {"kind": kind, "factor": factor}
     if "rope.scaling.original_context_length" in keys:
-        scaling["original_context"] = keys.count("rope.scaling.original_context_length")
-    for name in _SCALING_NUMBERS:
-        if f"rope.scaling.{name}" in keys:
-            scaling[name] = keys.number(f"rope.scaling.{name}")
+        scaling["original_max_context"] = keys.count("rope.scaling.original_context_length")
+    for theirs, ours in _SCALING_NUMBERS.items():
+        if f"rope.scaling.{theirs}" in keys:
+            scaling[ours] = keys.number(f"rope.scaling.{theirs}")
     # "linear" by 1 is how converters say that there is none.
     return {} if kind == "none" or (kind == "linear" and factor == 1.0) else scaling
 
@@ -291,13 +291,8 @@ def _sliding_window(keys: _Keys) -> dict[str, Any]:
     window, pattern = "attention.sliding_window", "attention.sliding_window_pattern"
     if window not in keys or keys.metadata.integer(keys.prefix + window) == 0:
         return {}
-    every: int | list[bool] = 6
-    if pattern in keys:
-        full_key = keys.prefix + pattern
-        is_list = keys.metadata[full_key].type is ValueType.ARRAY
-        every = keys.metadata.flags(full_key) if is_list else keys.count(pattern)
     return {
-        "tokens": keys.count(window),
-        "pattern": every,
-        "rope_theta": keys.number("rope.freq_base_swa", default=10_000.0),
+        "sliding_window": keys.count(window),
+        "sliding_pattern": keys.count(pattern) if pattern in keys else 6,
+        "rope_local_theta": keys.number("rope.freq_base_swa", default=10_000.0),
     }

@@ -35,7 +35,7 @@ from tercet.formats.gguf.vocabulary import GgufVocabulary, vocabulary_metadata
 from tercet.formats.gguf.writer import GgufPlan, GgufTensorPlan, create_gguf
 from tercet.quantization.ternary_tensor import TernaryTensor
 
-__all__ = ["gguf_plan", "model_metadata", "write_gguf"]
+__all__ = ["gguf_plan", "model_metadata", "tensor_pieces", "write_gguf"]
 
 FILE_TYPES = {"F32": 0, "F16": 1, "BF16": 32, "TQ1_0": 36, "TQ2_0": 37, "I2_S": 40, "Q2_0": 41}
 """`general.file_type` by the type of the projections, as llama.cpp and bitnet.cpp number them."""
@@ -49,6 +49,8 @@ _EXPRESSIBLE = frozenset(
         "pad_token_id", "qk_norm", "rope_factors",
     }
 )  # fmt: skip
+_NEUTRAL = {"embedding_scale": 1.0}
+"""Values of other fields that mean nothing, besides None, False and nothing at all."""
 _SAMPLING = {
     "temperature": "temp",
     "top_k": "top_k",
@@ -97,16 +99,40 @@ def write_gguf(
     )
     plan = gguf_plan(metadata, shapes, ternary_type, embedding_type, head_type or embedding_type)
     types = {tensor.name: tensor.type for tensor in plan.tensors}
-    neighbouring = gguf_architecture_of(fields) in NEIGHBOURING_PAIRS
     with create_gguf(path, plan) as writer:
         for canonical, weights in tensors:
             theirs = to_gguf(canonical)
             if theirs is None or theirs not in types:
                 raise ParameterError(f"a model of these shapes has no tensor {canonical!r}")
-            if neighbouring and is_paired(canonical):
-                heads = fields["num_heads" if canonical.endswith("q") else "num_kv_heads"]
-                weights = _reordered(weights, int(heads))
-            writer.write_tensor(theirs, _encoded(canonical, weights, tuple(shapes[canonical]), types[theirs]))
+            writer.write_tensor(*tensor_pieces(canonical, weights, fields, shapes[canonical], types[theirs]))
+
+
+def tensor_pieces(
+    canonical: str, weights: Weights, fields: Mapping[str, Any], shape: Sequence[int], kind: str
+) -> tuple[str, Iterable[npt.NDArray[np.uint8]]]:
+    """Return what a tensor is called in a file, and its bytes there, in portions.
+
+    Args:
+        canonical: our name for it.
+        weights: codes and scales, or real values.
+        fields: what `ModelConfig.to_dict` returns; the architecture may want rows in another order.
+        shape: what the plan says of it.
+        kind: the type that it is to have.
+
+    Raises:
+        ParameterError: it has no name there, is of another shape, or does not fit its type.
+    """
+    theirs = to_gguf(canonical)
+    if theirs is None:
+        raise ParameterError(f"a GGUF file has no name for the tensor {canonical!r}")
+    if tuple(weights.shape) != tuple(shape):
+        raise ParameterError(f"{canonical} has the shape {list(weights.shape)}, expected {list(shape)}")
+    if is_paired(canonical) and gguf_architecture_of(fields) in NEIGHBOURING_PAIRS:
+        heads = fields["num_heads" if canonical.endswith("q") else "num_kv_heads"]
+        weights = _reordered(weights, int(heads))
+    if isinstance(weights, TernaryTensor):
+        return theirs, encode_ternary(weights, kind)
+    return theirs, encode_floats(np.ascontiguousarray(weights, np.float32), kind)
 
 
 def gguf_architecture_of(fields: Mapping[str, Any]) -> str:
@@ -115,8 +141,9 @@ def gguf_architecture_of(fields: Mapping[str, Any]) -> str:
     Raises:
         ParameterError: they have no such model.
     """
-    if unknown := sorted(set(fields) - _EXPRESSIBLE):
-        raise ParameterError(f"a GGUF file cannot say that a model has {unknown[0]}")
+    for key, value in fields.items():
+        if key not in _EXPRESSIBLE and value and value != _NEUTRAL.get(key):
+            raise ParameterError(f"a GGUF file for other programs cannot say that a model has {key}")
     sub_norms = {fields["attention_sub_norm"], fields["ffn_sub_norm"]}
     qk_norm = bool(fields.get("qk_norm", False))
     if sub_norms == {True} and not qk_norm:
@@ -208,16 +235,6 @@ def gguf_plan(
         kind = ternary_type if is_projection(canonical) else types.get(canonical, "F32")
         tensors.append(GgufTensorPlan(theirs, kind, tuple(shape)))
     return GgufPlan(metadata, tensors)
-
-
-def _encoded(
-    canonical: str, weights: Weights, shape: tuple[int, ...], kind: str
-) -> Iterable[npt.NDArray[np.uint8]]:
-    if tuple(weights.shape) != shape:
-        raise ParameterError(f"{canonical} has the shape {list(weights.shape)}, expected {list(shape)}")
-    if isinstance(weights, TernaryTensor):
-        return encode_ternary(weights, kind)
-    return encode_floats(np.ascontiguousarray(weights, np.float32), kind)
 
 
 def _reordered(weights: Weights, num_heads: int) -> Weights:

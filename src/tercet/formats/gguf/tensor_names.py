@@ -35,12 +35,12 @@ _LAYER_NAMES = {
     "attn_q_norm": "attention.q_norm",
     "attn_k_norm": "attention.k_norm",
     "attn_sub_norm": "attention.sub_norm",
-    "post_attention_norm": "post_attention_norm",
+    "post_attention_norm": "attention_post_norm",
     "ffn_norm": "ffn_norm",
     "ffn_sub_norm": "ffn.sub_norm",
-    "post_ffw_norm": "post_ffn_norm",
+    "post_ffw_norm": "ffn_post_norm",
     **PROJECTIONS,
-    **{f"{theirs}_norm_in": f"{ours}_norm_in" for theirs, ours in PROJECTIONS.items()},
+    **{f"{theirs}_norm_in": f"{ours}.input_norm" for theirs, ours in PROJECTIONS.items()},
 }
 _MODEL_NAMES = {
     "token_embd": "embedding",

@@ -1,9 +1,9 @@
 """From what a file stores to a `TernaryTensor`: codes in {-1, 0, +1} and as few scales as say the same.
 
 Block formats repeat a scale in every block, whether the model has one for the tensor, one for each row or
-one for each group of columns. The coarsest granularity that is exactly true is taken. A block or row
-without a weight other than zero says nothing about scales (most writers store 0 there), so it never stands
-in the way; and codes under a scale of 0 are zeros, whatever they are.
+one for each group of columns. The coarsest granularity that is exactly true is taken. A block or row with a
+scale of 0, which is what writers give those without weights, says nothing about the others and never stands
+in the way; the codes under it are zeros, whatever they are.
 
 Real values that are a scale times -1, 0 or +1 throughout are such a tensor, too: models that were made
 ternary are often passed on as F16 or F32.
@@ -18,7 +18,7 @@ from tercet.errors import FormatError, UnsupportedFormatError
 from tercet.formats.gguf.tensor_types import Levels
 from tercet.quantization.ternary_tensor import TernaryTensor
 
-__all__ = ["GROUP_SIZES", "ternary_from_floats", "ternary_from_levels"]
+__all__ = ["GROUP_SIZES", "coarsest_scales", "ternary_from_floats", "ternary_from_levels"]
 
 GROUP_SIZES = (256, 128, 64, 32)
 """Columns to a scale that are looked for in real values, if neither the tensor nor each row has one scale."""
@@ -48,8 +48,7 @@ def ternary_from_levels(levels: Levels) -> TernaryTensor:
     blocks = codes.reshape(rows, grouped.shape[1], -1)
     if not grouped.all():
         blocks[grouped == 0] = 0
-    matters: npt.NDArray[np.bool_] = np.any(blocks, axis=2)
-    return TernaryTensor(codes, _coarsest(grouped, matters))
+    return TernaryTensor(codes, coarsest_scales(grouped))
 
 
 def ternary_from_floats(values: npt.NDArray[np.float32]) -> TernaryTensor | None:
@@ -62,7 +61,7 @@ def ternary_from_floats(values: npt.NDArray[np.float32]) -> TernaryTensor | None
         codes = np.empty((rows, depth), np.int8)
         for part in _row_portions(rows, depth):
             np.sign(values[part], out=codes[part], casting="unsafe")
-        return TernaryTensor(codes, _coarsest(scales, scales != 0))
+        return TernaryTensor(codes, coarsest_scales(scales))
     return None
 
 
@@ -78,13 +77,14 @@ def _group_scales(values: npt.NDArray[np.float32], group_size: int) -> npt.NDArr
     return scales if np.isfinite(scales).all() else None
 
 
-def _coarsest(scales: npt.NDArray[np.float32], matters: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-    """Reduce scales [rows, groups] to (), or [rows], where all that matter agree."""
+def coarsest_scales(scales: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Reduce scales [rows, groups] to (), or [rows], where all but the zeros agree."""
+    matters = scales != 0
     row_matters = matters.any(axis=1)
     first = np.take_along_axis(scales, matters.argmax(axis=1)[:, None], axis=1)
     if not ((scales == first) | ~matters).all():
-        return np.where(matters, scales, np.float32(0))
-    rows = np.where(row_matters, first[:, 0], np.float32(0))
+        return scales
+    rows = first[:, 0]
     one = rows[row_matters.argmax()]
     return np.asarray(one) if ((rows == one) | ~row_matters).all() else rows
 

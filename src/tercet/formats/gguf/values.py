@@ -173,13 +173,6 @@ class Metadata(Mapping[str, MetadataValue]):
             raise self.error(key, "an array of finite numbers")
         return single
 
-    def flags(self, key: str) -> list[bool]:
-        """Return an array of bools."""
-        if key not in self or self._values[key].element is not ValueType.BOOL:
-            raise self.error(key, "an array of bools")
-        flags: list[bool] = self._values[key].value.tolist()
-        return flags
-
     def uniform_integer(self, key: str, lowest: int = 0, highest: int = 2**63 - 1) -> int:
         """Return a whole number that a file may give once, or once for every layer if all are equal."""
         if key in self and self._values[key].type is ValueType.ARRAY:

@@ -139,10 +139,7 @@ class GgufWriter:
         Raises:
             ParameterError: it is not the next tensor of the plan, or not as long as planned.
         """
-        if not self._waiting or self._waiting[-1].name != name:
-            expected = repr(self._waiting[-1].name) if self._waiting else "no further tensor"
-            raise ParameterError(f"the plan has {expected} here, not {name!r}")
-        plan = self._waiting.pop()
+        plan = self._next(name)
         written = 0
         for piece in pieces:
             data = np.ascontiguousarray(piece).reshape(-1).view(np.uint8).data
@@ -151,6 +148,20 @@ class GgufWriter:
         if written != plan.num_bytes:
             raise ParameterError(f"{name} should take {plan.num_bytes} bytes and took {written}")
         self._file.write(bytes(aligned(written, self._plan.alignment) - written))
+
+    def skip_tensor(self, name: str) -> None:
+        """Pass over the next tensor, which the file holds already; it must be open for reading and writing.
+
+        Raises:
+            ParameterError: it is not the next tensor of the plan.
+        """
+        self._file.seek(aligned(self._next(name).num_bytes, self._plan.alignment), os.SEEK_CUR)
+
+    def _next(self, name: str) -> GgufTensorPlan:
+        if not self._waiting or self._waiting[-1].name != name:
+            expected = repr(self._waiting[-1].name) if self._waiting else "no further tensor"
+            raise ParameterError(f"the plan has {expected} here, not {name!r}")
+        return self._waiting.pop()
 
     def finish(self) -> None:
         """Raise ParameterError if a tensor of the plan is missing."""

@@ -60,7 +60,7 @@ def _type(type_id: int, name: str, block_weights: int, stages: Stages) -> BlockT
             start += num_bytes * num_digits
         return np.concatenate([*packed, half_float_bytes(scales)], axis=1)
 
-    return BlockTernary(type_id, name, block_weights, data_bytes + 2, unpack, pack)
+    return BlockTernary(type_id, name, block_weights, data_bytes + 2, unpack, data_bytes, pack)
 
 
 TQ1_0 = _type(34, "TQ1_0", 256, ((32, 5), (16, 5), (4, 4)))

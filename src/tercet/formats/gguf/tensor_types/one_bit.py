@@ -14,4 +14,4 @@ def _unpack(blocks: Bytes) -> tuple[Codes, Floats]:
     return 2 * bits - np.int8(1), half_floats(blocks[:, :2])[:, 0]
 
 
-Q1_0 = BlockTernary(41, "Q1_0", 128, 18, _unpack)
+Q1_0 = BlockTernary(41, "Q1_0", 128, 18, _unpack, 0)

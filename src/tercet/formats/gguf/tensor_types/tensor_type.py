@@ -108,7 +108,14 @@ class BlockTernary(TensorType):
     """
 
     unpack: Callable[[Bytes], tuple[Codes, Floats]]
+    scale_at: int
+    """Where in a block its scale is, a float16."""
     pack: Callable[[Codes, Floats], Bytes] | None = None
+
+    def scales(self, data: Bytes, rows: int) -> Floats:
+        """Return the scales alone, float32[rows, blocks in a row]."""
+        blocks = data.reshape(-1, self.block_bytes)
+        return half_floats(blocks[:, self.scale_at : self.scale_at + 2]).reshape(rows, -1)
 
     def levels(self, data: Bytes, rows: int, depth: int) -> Levels:
         """Return codes and one scale for each block."""

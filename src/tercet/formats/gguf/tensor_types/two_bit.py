@@ -50,7 +50,7 @@ def _pack_q2_0(codes: Codes, scales: Floats) -> Bytes:
     return np.concatenate([half_float_bytes(scales), np.bitwise_or.reduce(fields, axis=2)], axis=1)
 
 
-TQ2_0 = BlockTernary(35, "TQ2_0", 256, 66, _unpack_tq2_0, _pack_tq2_0)
-Q2_0 = BlockTernary(42, "Q2_0", 64, 18, _unpack_q2_0, _pack_q2_0)
-Q2_0_GROUP_128 = BlockTernary(42, "Q2_0 (group 128)", 128, 34, _unpack_q2_0)
-PQ2_0 = BlockTernary(142, "PQ2_0", 128, 34, _unpack_q2_0)
+TQ2_0 = BlockTernary(35, "TQ2_0", 256, 66, _unpack_tq2_0, 64, _pack_tq2_0)
+Q2_0 = BlockTernary(42, "Q2_0", 64, 18, _unpack_q2_0, 0, _pack_q2_0)
+Q2_0_GROUP_128 = BlockTernary(42, "Q2_0 (group 128)", 128, 34, _unpack_q2_0, 0)
+PQ2_0 = BlockTernary(142, "PQ2_0", 128, 34, _unpack_q2_0, 0)
