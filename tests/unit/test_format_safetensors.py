@@ -154,5 +154,7 @@ def test_an_index_stays_in_its_folder(tmp_path: Path, shard: object, error: type
 
 def test_a_folder_without_weights_says_what_was_looked_for(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"x")
-    with pytest.raises(ModelNotFoundError, match=r"neither model.safetensors nor .*pytorch_model.*unpickling runs code"):
+    with pytest.raises(
+        ModelNotFoundError, match=r"neither model.safetensors nor .*pytorch_model.*unpickling runs code"
+    ):
         SafetensorsFolder(tmp_path)
