@@ -173,10 +173,9 @@ class GgufModel:
 
     def _rounds_activations(self) -> bool:
         first = next(iter(self.projections()), None)
-        try:
-            return first is not None and self.ternary(first).granularity == "tensor"
-        except UnsupportedFormatError:  # not ternary
+        if first is None or not self.is_ternary(first):
             return False
+        return self.ternary(first).granularity == "tensor"
 
     def is_reordered(self, name: str) -> bool:
         """Say whether the rows of a tensor are in another order in the file than here."""
