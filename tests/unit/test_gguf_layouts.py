@@ -112,6 +112,8 @@ def test_a_refusal_says_what_to_do(tmp_path: Path) -> None:
         except UnsupportedFormatError:
             with pytest.raises(UnsupportedFormatError, match="say which layout it is in"):
                 find_i2_s_layout(GgufFile(path))
+            with pytest.raises(UnsupportedFormatError, match="say which layout it is in"):
+                assert open_gguf(path).fields
             return
     pytest.fail("no structure was too weak to be believed and too strong to be ignored")
 

@@ -93,6 +93,10 @@ class GgufModel:
         Whether activations are rounded to int8 is in no GGUF file. Models with one scale for each matrix are
         BitNet's, which round; models with a scale for each row or group of columns (TriLM, Bonsai), and
         models that are not ternary, do not.
+
+        Raises:
+            FormatError: a tensor that had to be looked at is damaged.
+            UnsupportedFormatError: it is of a type, or in a layout, that cannot be read.
         """
         fields = self._fields | {"quantize_activations": self._rounds_activations()}
         return fields if self.rotation is None else fields | {"rotation": self.rotation}
