@@ -1,6 +1,6 @@
 """Whatever bytes the GGUF reader gets, it returns or raises `FormatError`, in memory that they account for.
 
-The short form runs everywhere; `-m long` runs the same code on more than 200,000 damaged files, those of the
+The short form runs everywhere; `-m long` runs the same code on 200,000 damaged files, those of the
 native format and of safetensors among them.
 """
 
@@ -27,7 +27,7 @@ from tercet.formats.safetensors import SafetensorsFile, write_safetensors
 from tercet.formats.tercet import TercetFile
 
 REFUSALS = (FormatError, UnsupportedModelError)
-SHORT, LONG = 150, 50_000
+SHORT, LONG = 150, 40_000
 KERNELS = parse_kernel_config("[a]\nm = 32\nk = 288\nbm = 32\nbk = 96\nbmm = 32\n")
 
 
