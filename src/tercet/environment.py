@@ -22,7 +22,7 @@ from typing import BinaryIO
 
 from tercet.errors import MissingExtraError, StorageError
 
-__all__ = ["atomic_write", "cache_directory", "optional_import"]
+__all__ = ["atomic_write", "cache_directory", "optional_import", "storage_errors"]
 
 # Errors that only writing can cause. Any other OSError of the block belongs to whatever else the block does,
 # for example to reading the file that is being converted, and passes through untouched.
@@ -95,6 +95,20 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             os.close(descriptor)
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def storage_errors(path: str | os.PathLike[str], *, opening: bool = False) -> Iterator[None]:
+    """Turn errors of the operating system that writing to `path` causes into StorageError.
+
+    While a file is being opened all of them are; later only those that nothing but writing can cause.
+    """
+    try:
+        yield
+    except OSError as error:
+        if opening or error.errno in _WRITE_ERRORS:
+            raise _storage_error(Path(path), error) from error
         raise
 
 

@@ -6,103 +6,118 @@ A plan that cannot succeed fails here: the destination exists, the disk is too s
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tercet.errors import ParameterError, StorageError
-from tercet.formats.floats import FLOAT_TYPES
-from tercet.formats.tercet import FilePlan, TensorPlan
-from tercet.models.loading import LoadedModel, TensorInfo, load_model
-from tercet.quantization.packings import packing as packing_of
+from tercet.conversion.outputs import Change, Output, plan_output
+from tercet.errors import StorageError
+from tercet.formats.huggingface.folder_writer import check_folder_target
+from tercet.models.loading import LoadedModel, load_model
 
 __all__ = ["ConversionPlan", "plan_conversion"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ConversionPlan:
-    """A conversion to the native file, ready to be carried out."""
+    """A conversion, ready to be carried out."""
 
     source: LoadedModel
     destination: Path
-    file: FilePlan
+    output: Output
     """What will be written."""
 
     @property
     def file_bytes(self) -> int:
         """How long the destination will be."""
-        return self.file.file_bytes
+        return self.output.file_bytes
+
+    def fingerprint(self) -> str:
+        """Return a digest of source and result: two plans that agree in it write the same bytes."""
+        source = self.source.path
+        files = sorted(source.iterdir()) if source.is_dir() else [source]
+        states = [
+            (file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()
+        ]
+        said = [
+            str(source.absolute()),
+            states,
+            self.source.kind,
+            self.output.format,
+            self.output.fingerprint(),
+        ]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
     def __str__(self) -> str:
-        return "\n".join(self._lines())
+        return "\n".join(f"{word:12} {text}" for word, text in self._lines())
 
-    def _lines(self) -> Iterator[str]:
+    def _lines(self) -> Iterator[tuple[str, str]]:
         config = self.source.config
-        yield f"source       {self.source.path}"
-        yield f"destination  {self.destination}, {shown_bytes(self.file_bytes)}"
+        yield "source", f"{self.source.path}, a {self.source.kind}"
+        yield "destination", f"{self.destination}, {self.output.format}, {shown_bytes(self.file_bytes)}"
         yield (
-            f"model        {config.architecture}, {config.num_layers} layers of width {config.hidden_size}, "
+            "model",
+            f"{config.architecture}, {config.num_layers} layers of width {config.hidden_size}, "
             f"{shown_count(config.num_parameters)} parameters, "
-            f"{shown_count(config.num_ternary_weights)} of them in the matrices of the layers"
+            f"{shown_count(config.num_ternary_weights)} of them in the matrices of the layers",
         )
-        groups: dict[str, list[TensorPlan]] = {}
-        for tensor in self.file.tensors:
-            info = self.source.tensors[tensor.name]
-            change = f"{info.type}{' masters' if info.is_master else ''} -> {tensor.type}"
-            if tensor.granularity is not None:
-                change += f", one scale per {tensor.granularity}"
-            groups.setdefault(change, []).append(tensor)
-        for change, tensors in groups.items():
-            size = shown_bytes(sum(tensor.data_bytes + 4 * tensor.num_scales for tensor in tensors))
-            count = "1 tensor" if len(tensors) == 1 else f"{len(tensors)} tensors"
-            yield f"{count:12} {change}: {size}"
-        for data in self.file.blobs.values():
-            yield f"tokenizer    {shown_bytes(len(data))}"
-        if not self.file.blobs:
-            yield "tokenizer    none: the result takes token ids, but no text"
-        yield f"chat         {'with' if self.file.chat_template else 'without'} a template"
+        groups: dict[str, list[Change]] = {}
+        for change in self.output.changes:
+            info = self.source.tensors[change.name]
+            text = f"{info.type}{' masters' if info.is_master else ''} -> {change.type}"
+            if change.granularity is not None:
+                text += f", one scale per {change.granularity}"
+            groups.setdefault(text, []).append(change)
+        for text, changes in groups.items():
+            count = "1 tensor" if len(changes) == 1 else f"{len(changes)} tensors"
+            yield count, f"{text}: {shown_bytes(sum(change.num_bytes for change in changes))}"
+        tokenizer = self.source.tokenizer_json
+        yield (
+            "tokenizer",
+            "none: the result takes token ids, but no text"
+            if tokenizer is None
+            else shown_bytes(len(tokenizer)),
+        )
+        yield "chat", f"{'with' if self.source.chat_template else 'without'} a template"
+        yield from self.output.notes()
+        for remark in self.source.remarks:
+            yield "note", remark
 
 
 def plan_conversion(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | LoadedModel,
     destination: str | os.PathLike[str],
-    packing: str = "two_bit",
-    embedding_type: str = "f16",
+    packing: str | None = None,
+    embedding_type: str | None = None,
     *,
+    to: str = "native",
     metadata: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> ConversionPlan:
-    """Plan the conversion of a model folder or a native file into a native file. See `convert` for the
-    arguments.
+    """Plan the conversion of a model. See `convert` for the arguments.
 
     Raises:
-        ParameterError: there is no such packing or float type.
-        StorageError: the destination exists, is a folder, or the disk has no room for it.
+        ParameterError: there is no such format, packing or type, or the model cannot be stored like this.
+        StorageError: the destination exists, or the disk has no room for it.
         FormatError, UnsupportedModelError, ModelNotFoundError: the source cannot be read.
     """
-    packing_of(packing)
-    if embedding_type not in FLOAT_TYPES:
-        raise ParameterError(
-            f"there is no float type {embedding_type!r}; the types are {', '.join(FLOAT_TYPES)}"
-        )
     target = Path(destination)
-    if target.is_dir():
+    if to.startswith("huggingface"):
+        check_folder_target(target, overwrite)
+    elif target.is_dir():
         raise StorageError(f"{target} is a folder. Name the file to write.")
-    if target.exists() and not overwrite:
+    elif target.exists() and not overwrite:
         raise StorageError(f"{target} exists already. Choose another name, or ask to overwrite it.")
-    model = load_model(source, packing=packing)
-    tensors = [_tensor(name, info, packing, embedding_type) for name, info in model.tensors.items()]
-    file = FilePlan(
-        config=model.config.to_dict(),
-        tensors=tensors,
-        blobs={} if model.tokenizer_json is None else {"tokenizer.json": model.tokenizer_json},
-        generation=model.generation_config,
-        chat_template=model.chat_template,
-        metadata={**model.metadata, **(metadata or {})},
-    )
-    plan = ConversionPlan(model, target, file)
+    if isinstance(source, LoadedModel):
+        model = source
+    else:
+        native_packing = packing if to == "native" else None
+        model = load_model(source, packing=native_packing or "two_bit")
+    plan = ConversionPlan(model, target, plan_output(model, to, packing, embedding_type, metadata or {}))
     _check_room(target, plan.file_bytes)
     return plan
 
@@ -124,15 +139,6 @@ def _shown(value: float, units: tuple[str, ...]) -> str:
             return f"{value:.0f} {unit}" if unit == units[0] else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.1f} {largest}"
-
-
-def _tensor(name: str, info: TensorInfo, packing: str, embedding_type: str) -> TensorPlan:
-    if len(info.shape) == 1:
-        return TensorPlan(name, "f32", 1, info.shape[0])
-    rows, depth = info.shape
-    if info.granularity is None:
-        return TensorPlan(name, embedding_type, rows, depth)
-    return TensorPlan(name, packing, rows, depth, info.granularity, info.group_size)
 
 
 def _check_room(target: Path, num_bytes: int) -> None:

@@ -2,35 +2,26 @@
 
 Tensors go through one at a time, large float matrices a few rows at a time. The result is written under a
 temporary name, compared with its source, and only then gets its own name: what is at the destination was
-verified, or is what was there before.
+verified, or is what was there before. A conversion that was killed is gone on with by the next.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from tercet.conversion.plan import ConversionPlan, plan_conversion
+from tercet.conversion.staging import Staging, staging
 from tercet.conversion.verify import Verification, compare_models
 from tercet.errors import FormatError, ParameterError, StorageError
-from tercet.formats.floats import from_float32, has_only_finite, to_float32
-from tercet.formats.matrices import FloatMatrix, PackedMatrix
-from tercet.formats.tercet import TensorPlan, create_file
-from tercet.models.loading import load_model
-from tercet.quantization.packings import packing as packing_of
+from tercet.formats.huggingface.folder_writer import move_folder
+from tercet.models.loading import LoadedModel, load_model
 
 __all__ = ["Conversion", "Progress", "convert"]
-
-CHUNK_ELEMENTS = 1 << 20
-"""Float elements converted at a time."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +29,11 @@ class Progress:
     """How far a conversion is."""
 
     tensor: str
-    """The tensor that was just written."""
+    """The tensor that was just written, or compared."""
     done_bytes: int
     total_bytes: int
+    stage: str = "writing"
+    """`writing` or `comparing`."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,36 +44,43 @@ class Conversion:
     verification: Verification | None
     """How the result compares with the source, or None if this was not asked for."""
     seconds: float
+    resumed_tensors: int = 0
+    """How many tensors were there already, from an attempt that was killed."""
 
 
 def convert(
-    source: str | os.PathLike[str] | ConversionPlan,
+    source: str | os.PathLike[str] | LoadedModel | ConversionPlan,
     destination: str | os.PathLike[str] | None = None,
-    packing: str = "two_bit",
-    embedding_type: str = "f16",
+    packing: str | None = None,
+    embedding_type: str | None = None,
     *,
+    to: str = "native",
     metadata: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     verify: bool = True,
     progress: Callable[[Progress], None] | None = None,
 ) -> Conversion:
-    """Convert a model folder or a native file into a native file.
+    """Convert a model into the native file or a folder for transformers.
 
     Master weights become ternary as the model's authors define it (absmean, one scale per tensor); a matrix
-    that is ternary already keeps its codes and scales exactly and may change its packing.
+    that is ternary already keeps its codes, and its scales as exactly as the format can.
 
     Args:
-        source: the folder or file; or a plan that `plan_conversion` made, which then has the next five in it.
-        destination: the file to write.
-        packing: how ternary matrices are stored: `two_bit` or `five_per_byte`.
-        embedding_type: how the embedding, an output head and any full-precision matrix are stored.
+        source: a model folder or file, or an open model; or a plan that `plan_conversion` made, which then
+            has the next six in it.
+        destination: the file or folder to write.
+        packing: how ternary matrices are stored, or None for what is usual: `two_bit` or `five_per_byte`
+            (native; a folder has no packing to choose).
+        embedding_type: how the embedding, an output head and any full-precision matrix are stored, or None
+            for what is usual: `f32`, `f16`, `bf16`.
+        to: `native`, `huggingface` or `huggingface-packed`.
         metadata: added to the metadata of the source.
-        overwrite: whether an existing file may be replaced.
+        overwrite: whether an existing file or model folder may be replaced.
         verify: whether to compare the result with the source before it gets its name.
         progress: called after every tensor.
 
     Raises:
-        ParameterError: there is no such packing or float type.
+        ParameterError: there is no such format, packing or type, or the model cannot be stored like this.
         StorageError: the destination exists or cannot be written, or the disk is full.
         FormatError: the source is damaged, holds values that `embedding_type` cannot, or the result is not
             what it should be.
@@ -90,62 +90,64 @@ def convert(
     if isinstance(source, ConversionPlan):
         plan = source
     elif destination is None:
-        raise ParameterError(f"no destination was given for {os.fspath(source)}. Name the file to write.")
+        raise ParameterError("no destination was given. Name the file or folder to write.")
     else:
         plan = plan_conversion(
-            source, destination, packing, embedding_type, metadata=metadata, overwrite=overwrite
+            source, destination, packing, embedding_type, to=to, metadata=metadata, overwrite=overwrite
         )
     target = plan.destination.absolute()
-    staged = target.with_name(f".tercet-{secrets.token_hex(8)}.tmp")
+    with staging(target, plan.fingerprint(), inner_file=plan.output.inner_file) as place:
+        _write(plan, place, progress)
+        verification = _verified(plan, place.path, progress) if verify else None
+        _rename(plan, place.path, target)
+    return Conversion(plan, verification, time.monotonic() - started, len(place.done))
+
+
+def _write(plan: ConversionPlan, place: Staging, progress: Callable[[Progress], None] | None) -> None:
+    plan.output.prepare(place.path)
+    sink = plan.output.sink(place.file)
+    done_bytes = 0
+    for change in plan.output.changes:
+        name = change.name
+        if name in place.done:
+            sink.skip(name, place.done[name])
+        else:
+            try:
+                digest = sink.write(name, plan.source.weights[name])
+            except FormatError as error:
+                shown = str(plan.source.path)
+                raise error if shown in str(error) else type(error)(f"{shown}: {error}") from error
+            place.note(name, digest)
+        plan.source.release()
+        done_bytes += change.num_bytes
+        if progress is not None:
+            progress(Progress(name, done_bytes, plan.file_bytes))
+    sink.finish()
+    place.finish()
+
+
+def _verified(plan: ConversionPlan, path: Path, progress: Callable[[Progress], None] | None) -> Verification:
+    sizes = {change.name: change.num_bytes for change in plan.output.changes}
+    done_bytes = 0
+
+    def compared(name: str) -> None:
+        nonlocal done_bytes
+        done_bytes += sizes[name]
+        if progress is not None:
+            progress(Progress(name, done_bytes, plan.file_bytes, "comparing"))
+
+    verification = compare_models(plan.source, load_model(path), plan.output.exactness, compared)
+    if not verification.passed:
+        raise FormatError(f"{plan.destination} was not written, because the result differs: {verification}")
+    return verification
+
+
+def _rename(plan: ConversionPlan, staged: Path, target: Path) -> None:
+    if plan.output.inner_file is not None:
+        move_folder(staged, target)
+        return
     try:
-        _write(plan, staged, progress)
-        verification = compare_models(plan.source, load_model(staged)) if verify else None
-        if verification is not None and not verification.passed:
-            raise FormatError(
-                f"{plan.destination} was not written, because the result differs: {verification}"
-            )
-        try:
-            staged.replace(target)
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise StorageError(f"cannot write {plan.destination}: {reason}.") from error
-    finally:
-        staged.unlink(missing_ok=True)
-    return Conversion(plan, verification, time.monotonic() - started)
-
-
-def _write(plan: ConversionPlan, path: Path, progress: Callable[[Progress], None] | None) -> None:
-    total = plan.file_bytes
-    done = 0
-    with create_file(path, plan.file) as writer:
-        for tensor in plan.file.tensors:
-            matrix = plan.source.weights[tensor.name]
-            if isinstance(matrix, PackedMatrix):
-                writer.write_tensor(tensor.name, _repacked(matrix, tensor), matrix.scales)
-            else:
-                writer.write_tensor(tensor.name, _rounded(matrix, tensor, plan))
-            done += tensor.data_bytes + 4 * tensor.num_scales
-            if progress is not None:
-                progress(Progress(tensor.name, done, total))
-
-
-def _repacked(matrix: PackedMatrix, tensor: TensorPlan) -> Iterator[npt.NDArray[np.uint8]]:
-    """Yield the codes in the planned packing."""
-    if matrix.packing == tensor.type:
-        yield matrix.data
-    else:
-        yield packing_of(tensor.type).pack(matrix.unpack().codes)
-
-
-def _rounded(matrix: FloatMatrix, tensor: TensorPlan, plan: ConversionPlan) -> Iterator[npt.NDArray[Any]]:
-    """Yield the floats in the planned type, a few at a time."""
-    for start in range(0, matrix.data.size, CHUNK_ELEMENTS):
-        stored = matrix.data[start : start + CHUNK_ELEMENTS]
-        if matrix.type != tensor.type:
-            stored = from_float32(to_float32(stored, matrix.type), tensor.type)
-            if not has_only_finite(stored, tensor.type):
-                raise FormatError(
-                    f"{plan.source.path}: tensor {tensor.name} holds values too large for {tensor.type}. "
-                    "Convert with embedding type bf16 or f32."
-                )
-        yield stored
+        staged.replace(target)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise StorageError(f"cannot write {plan.destination}: {reason}.") from error

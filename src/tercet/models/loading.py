@@ -31,10 +31,12 @@ from tercet.models.tensor_names import is_ternary, tensor_shapes
 from tercet.quantization.packings import packing as packing_of
 from tercet.quantization.ternary_tensor import TernaryTensor
 from tercet.tokenization import Tokenizer
+from tercet.tokenization.model_file import read_tokenizer_model_file
 
 __all__ = ["LoadedModel", "TensorInfo", "load_model", "may_be_ternary"]
 
 TOKENIZER_BLOB = "tokenizer.json"
+TOKENIZER_MODEL = "tokenizer.model"
 Matrix = PackedMatrix | FloatMatrix
 ReferenceWeight = TernaryTensor | npt.NDArray[np.float32]
 T = TypeVar("T")
@@ -54,11 +56,8 @@ class TensorInfo:
     group_size: int | None = None
     stored_name: str | None = None
     """What the file calls it, where that is not our name."""
-
-    @property
-    def is_master(self) -> bool:
-        """Whether floats are stored that become ternary on loading."""
-        return self.granularity is not None and self.type in FLOAT_TYPES
+    is_master: bool = False
+    """Whether real-valued weights are stored that are rounded to ternary on loading."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -122,7 +121,7 @@ def load_model(
     """
     found = Path(path)
     if found.is_dir():
-        return _load_stored(HuggingFaceFolder(found).stored_model(), packing)
+        return _load_stored(_with_tokenizer(HuggingFaceFolder(found).stored_model()), packing)
     if not TercetFile.recognizes(found):
         _refuse_other_files(found)
     return _load_native(TercetFile(found, verify))
@@ -172,6 +171,30 @@ def _load_native(file: TercetFile) -> LoadedModel:
     )
 
 
+def _with_tokenizer(stored: StoredModel) -> StoredModel:
+    """Make a tokenizer of `tokenizer.model` where a folder has no `tokenizer.json`."""
+    file = stored.path / TOKENIZER_MODEL
+    if stored.tokenizer_json is not None or not file.exists():
+        return stored
+    try:
+        vocabulary = read_tokenizer_model_file(file)
+    except UnsupportedFormatError as error:
+        return dataclasses.replace(stored, remarks=(*stored.remarks, f"no tokenizer: {error}"))
+    fields = dict(stored.model_fields)
+    known, size = fields["eos_token_ids"], fields["vocab_size"]
+    ends = (end for end in vocabulary.eos_token_ids if end not in known and end < size)
+    fields["eos_token_ids"] = (*known, *ends)
+    if not vocabulary.add_bos:
+        fields["bos_token_id"] = None
+    return dataclasses.replace(
+        stored,
+        model_fields=fields,
+        tokenizer_json=vocabulary.tokenizer_json,
+        chat_template=stored.chat_template or vocabulary.chat_template,
+        remarks=(*stored.remarks, *vocabulary.remarks),
+    )
+
+
 def _load_stored(stored: StoredModel, packing: str) -> LoadedModel:
     config = _config(stored.model_fields, stored.path)
     shapes = tensor_shapes(config)
@@ -197,7 +220,13 @@ def _load_stored(stored: StoredModel, packing: str) -> LoadedModel:
     def info(name: str) -> TensorInfo:
         weight = stored.weights[name]
         return TensorInfo(
-            weight.type, weight.shape, weight.num_bytes, weight.granularity, weight.group_size, weight.name
+            weight.type,
+            weight.shape,
+            weight.num_bytes,
+            weight.granularity,
+            weight.group_size,
+            weight.name,
+            is_master=weight.masters is not None,
         )
 
     masters = {name: weight.masters for name, weight in stored.weights.items() if weight.masters is not None}

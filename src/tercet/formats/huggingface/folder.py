@@ -23,6 +23,7 @@ from tercet.formats.huggingface import generation as generation_config
 from tercet.formats.huggingface.names import NORM_SUFFIXES, TensorNames
 from tercet.formats.huggingface.pooling import read_pooling
 from tercet.formats.huggingface.quantization import ONLINE, Quantization
+from tercet.formats.huggingface.special_tokens import begins_with_bos
 from tercet.formats.huggingface.weights import SCALE_SUFFIX, float_weight, linear_weight, unpacked_weight
 from tercet.formats.mapped_file import read_bytes
 from tercet.formats.safetensors import SafetensorsFolder, StoredTensor
@@ -77,6 +78,7 @@ class HuggingFaceFolder:
             known = self.model_fields["eos_token_ids"]
             self.model_fields["eos_token_ids"] = (*known, *(end for end in ends if end not in known))
         self.chat_template: str | None = self._read_chat_template()
+        self._drop_unused_bos()
         self._weights = SafetensorsFolder(self.path)
         self._names = TensorNames.of_folder(self.family.name, self.tensors)
         self._refuse_what_would_be_ignored()
@@ -142,6 +144,18 @@ class HuggingFaceFolder:
             entry.text("name"): entry.text("template") for entry in fields.objects_of_list("chat_template")
         }
         return templates.get("default")
+
+    def _drop_unused_bos(self) -> None:
+        """What `bos_token_id` means to us is that a text begins with it."""
+        file = self.path / TOKENIZER_CONFIG
+        settings = self._json(TOKENIZER_CONFIG) if file.exists() else None
+        in_template = self.chat_template is not None and "bos_token" in self.chat_template
+
+        def tokenizer() -> dict[str, Any]:
+            return self._json(TOKENIZER) if (self.path / TOKENIZER).exists() else {}
+
+        if not in_template and not begins_with_bos(settings, tokenizer, file):
+            self.model_fields["bos_token_id"] = None
 
     def _refuse_what_would_be_ignored(self) -> None:
         biases = [name for name in self.tensors if name.endswith(".bias")]

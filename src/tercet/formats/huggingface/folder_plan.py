@@ -1,8 +1,11 @@
 """What a folder will hold, worked out from a config and types before any weight is read.
 
-online    ternary matrices as masters in the float type of everything else
-packed    ternary matrices as uint8, four rows in one, each with `weight_scale` (float32, a multiplier)
-floats    every weight as a float; a ternary matrix as code * scale
+    online    ternary matrices as masters in the float type of everything else
+    packed    ternary matrices as uint8, four rows in one, each with `weight_scale`, a multiplier
+    floats    every weight as a float; a ternary matrix as code * scale
+
+All floats of a folder are of one type, scales too: transformers loads a packed folder in the types that it
+finds, and a float32 scale beside bfloat16 norms ends in an error in the first layer.
 """
 
 from __future__ import annotations
@@ -113,7 +116,8 @@ class FolderPlan:
         stored, shape = self.names.tensor(name), self.shapes[name]
         if self.storage == "packed" and name in self.ternary:
             packed = (shape[0] // ROWS_PER_BYTE, shape[1])
-            return [TensorSpec(stored, "U8", packed), TensorSpec(stored + SCALE_SUFFIX, "F32", (1,))]
+            scale = TensorSpec(stored + SCALE_SUFFIX, FLOAT_DTYPES[self.float_type], (1,))
+            return [TensorSpec(stored, "U8", packed), scale]
         return [TensorSpec(stored, FLOAT_DTYPES[self.float_type], shape)]
 
     def blocks(self, name: str, weight: Weight) -> list[Iterable[Block]]:
@@ -125,7 +129,7 @@ class FolderPlan:
         if isinstance(weight, FloatMatrix):
             return [self._floats(name, self._float_blocks(name, weight))]
         if self.storage == "packed":
-            return [[pack_rows(weight.codes)], [weight.scales.reshape(1)]]
+            return [[pack_rows(weight.codes)], [self._scale(name, weight.scales)]]
         if self.storage == "online":
             scale = np.float32(weight.scales)
             return [self._floats(name, master_blocks(weight.codes, scale, self.float_type))]
@@ -147,6 +151,15 @@ class FolderPlan:
         offset = np.float32(1 if is_gemma and is_norm else 0)
         for start in range(0, weight.data.size, BLOCK_ELEMENTS):
             yield to_float32(weight.data[start : start + BLOCK_ELEMENTS], weight.type) - offset
+
+    def _scale(self, name: str, scale: npt.NDArray[np.float32]) -> Block:
+        stored = from_float32(scale.reshape(1), self.float_type)
+        if not 0 < to_float32(stored, self.float_type)[0] < np.inf:
+            raise FormatError(
+                f"the scale of {name}, {float(scale)}, is not in the range of {self.float_type}. "
+                "Write bf16 or f32 instead."
+            )
+        return stored
 
     def _floats(self, name: str, blocks: Iterable[npt.NDArray[np.float32]]) -> Iterator[Block]:
         for block in blocks:
@@ -187,6 +200,7 @@ def _tokenizer_config(
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": model["max_context"],
         "clean_up_tokenization_spaces": False,
+        "add_bos_token": model["bos_token_id"] is not None,
     }
     return config if chat_template is None else config | {"chat_template": chat_template}
 

@@ -109,22 +109,35 @@ class FileWriter:
         name: str,
         chunks: Iterable[npt.NDArray[Any]],
         scales: npt.NDArray[np.float32] | None = None,
-    ) -> None:
+    ) -> str:
         """Write the next tensor: its bytes in any number of chunks, and its scales if it is ternary.
+
+        Returns:
+            its SHA-256, which `skip_tensor` asks for.
 
         Raises:
             ParameterError: it is not the next tensor of the plan, or not as long as planned.
         """
-        if not self._waiting or self._waiting[-1].name != name:
-            expected = repr(self._waiting[-1].name) if self._waiting else "no further tensor"
-            raise ParameterError(f"the plan has {expected} here, not {name!r}")
-        plan = self._waiting.pop()
+        plan = self._next(name)
         digest = hashlib.sha256()
         self._write_all(name, chunks, plan.data_bytes, digest)
         if plan.num_scales or scales is not None:
             parts = [] if scales is None else [np.asarray(scales, dtype="<f4")]
             self._write_all(f"scales of {name}", parts, 4 * plan.num_scales, digest)
         self._tensor_digests[name] = digest.hexdigest()
+        return self._tensor_digests[name]
+
+    def skip_tensor(self, name: str, digest: str) -> None:
+        """Pass over a tensor that the file holds already; `digest` is what `write_tensor` returned for it.
+
+        Raises:
+            ParameterError: it is not the next tensor of the plan.
+        """
+        plan = self._next(name)
+        self._tensor_digests[name] = digest
+        for num_bytes in (plan.data_bytes, 4 * plan.num_scales):
+            self._position += aligned(num_bytes)
+        self._file.seek(self._position)
 
     def finish(self) -> None:
         """Fill the header in. Raises ParameterError if a tensor of the plan is missing."""
@@ -144,6 +157,12 @@ class FileWriter:
         self._file.seek(0)
         self._file.write(Preamble(zlib.crc32(header), len(header), self._file_bytes).pack())
         self._file.write(header)
+
+    def _next(self, name: str) -> TensorPlan:
+        if not self._waiting or self._waiting[-1].name != name:
+            expected = repr(self._waiting[-1].name) if self._waiting else "no further tensor"
+            raise ParameterError(f"the plan has {expected} here, not {name!r}")
+        return self._waiting.pop()
 
     def _write_all(self, what: str, chunks: Iterable[npt.NDArray[Any]], num_bytes: int, digest: Any) -> None:
         start = self._position
