@@ -1,18 +1,14 @@
-"""`tercet pull`, `list` and `rm` against a stand-in for the Hub, as a person and as a program uses them."""
+"""Pulling models from a stand-in for the Hub, as a program does it; test_cli_hub.py has the commands."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from hub_server import Fault, HubServer
-from program import Finished, assert_refused
-from program import tercet as run_tercet
+from hub_server import FILES, MODEL, WANTED, WEIGHTS, Fault, HubServer, cached_files
 from tercet.conversion.file_download import matches
 from tercet.conversion.hub import PullProgress, plan_pull, pull
 from tercet.conversion.hub_api import HubError
@@ -27,52 +23,6 @@ from tercet.errors import (
 )
 from tercet.models import downloads
 from tercet.models.downloads import find_download, forget, incomplete_downloads, repository_lock
-
-MODEL = "org/Some-Model"
-WEIGHTS = bytes(range(256)) * 1000
-FILES = {
-    "config.json": b'{"model_type": "bitnet"}',
-    "tokenizer.json": b"{}" + b" " * 100,
-    "model.safetensors": WEIGHTS,
-    "README.md": b"# A model",
-    "pytorch_model.bin": b"\x80\x04pickle" * 20,
-    "modeling_evil.py": b"import os",
-}
-
-WANTED = {"config.json", "tokenizer.json", "model.safetensors"}
-
-
-@pytest.fixture
-def hub() -> Iterator[HubServer]:
-    with HubServer() as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def environment(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache of its own, the stand-in as the Hub, and no waiting between attempts."""
-    monkeypatch.setenv("TERCET_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.setenv("HF_ENDPOINT", hub.url)
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1 << 14)  # what a drop may cost
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)
-
-
-def tercet(*arguments: str, tmp_path: Path, hub: HubServer, **variables: str) -> Finished:
-    commands = "(*a.COMMANDS, 'pull', 'list', 'rm')"
-    wired = f"import tercet.cli.app as a; a.COMMANDS = tuple(dict.fromkeys({commands}))"
-    settings = {"TERCET_CACHE": str(tmp_path / "cache"), "HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0"}
-    return run_tercet(*arguments, first=wired, **(settings | {"HF_HOME": str(tmp_path / "hf")} | variables))
-
-
-def cached_files(tmp_path: Path) -> set[str]:
-    folder = tmp_path / "cache" / "models"
-    found = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
-    return {path.name for path in found if path.parts[0] != ".locks"}
-
 
 # A pull that goes well -------------------------------------------------------------------------------
 
@@ -352,63 +302,3 @@ def test_checks_of_a_file(tmp_path: Path) -> None:
     assert matches(tmp_path / "f", RemoteFile("f", 6, "ce013625030ba8dba906f756967f9e9ca394464a"))
     assert not matches(tmp_path / "f", RemoteFile("f", 6, "0" * 64))
     assert not matches(tmp_path / "f", RemoteFile("f", 5, "ce013625030ba8dba906f756967f9e9ca394464a"))
-
-
-# The commands ----------------------------------------------------------------------------------------
-
-
-def test_the_story_of_a_model(hub: HubServer, tmp_path: Path) -> None:
-    commit = hub.add(MODEL, FILES)
-    done = tercet("pull", MODEL, tmp_path=tmp_path, hub=hub)
-    assert done.status == 0, done
-    path = Path(done.out.strip())
-    assert (path / "model.safetensors").read_bytes() == WEIGHTS
-    assert MODEL in done.err
-    assert "0.26 MB" in done.err
-    again = tercet("pull", MODEL, "--json", tmp_path=tmp_path, hub=hub)
-    assert (again.data["name"], again.data["path"], again.data["commit"]) == (MODEL, str(path), commit)
-    assert again.data["downloaded_bytes"] == 0
-    shown = tercet("list", tmp_path=tmp_path, hub=hub)
-    assert shown.status == 0, shown
-    assert MODEL in shown.out
-    assert commit[:8] in shown.out
-    assert "incomplete" not in shown.out
-    removed = tercet("rm", MODEL, tmp_path=tmp_path, hub=hub)
-    assert removed.status == 0, removed
-    assert MODEL in removed.out
-    assert cached_files(tmp_path) == set()
-    assert_refused(tercet("rm", MODEL, tmp_path=tmp_path, hub=hub), MODEL, "not been pulled")
-
-
-def test_known_names_are_listed(hub: HubServer, tmp_path: Path) -> None:
-    shown = tercet("list", "--known", tmp_path=tmp_path, hub=hub)
-    assert shown.status == 0, shown
-    assert "falcon-e-3b" in shown.out
-    assert "microsoft/bitnet-b1.58-2B-4T" in shown.out
-
-
-def test_large_models_are_asked_about(hub: HubServer, tmp_path: Path) -> None:
-    hub.add(MODEL, FILES)
-    hub.faults["model.safetensors"] = Fault(listed_size=11 * 10**9)
-    done = tercet("pull", MODEL, tmp_path=tmp_path, hub=hub)
-    assert done.status == 2, done
-    assert "--yes" in done.err
-    assert "11.0 GB" in done.err
-    assert done.out == ""
-    assert not hub.downloads("config.json")
-
-
-def test_errors_are_one_line_and_leave_nothing_half_written(hub: HubServer, tmp_path: Path) -> None:
-    hub.add(MODEL, FILES)
-    assert_refused(tercet("pull", "nonsense", tmp_path=tmp_path, hub=hub), "nonsense", "ORGANIZATION/NAME")
-    assert_refused(tercet("pull", "org/none", tmp_path=tmp_path, hub=hub), "org/none")
-    hub.faults["model.safetensors"] = Fault(content=WEIGHTS[:-1] + b"\0")
-    done = tercet("pull", MODEL, tmp_path=tmp_path, hub=hub)
-    assert done.status == 2, done
-    assert done.err.splitlines()[-1].startswith("tercet: error: model.safetensors is not what the Hub says")
-    listed = tercet("list", "--json", tmp_path=tmp_path, hub=hub).data
-    assert MODEL not in [model["name"] for model in listed["models"]]
-    assert [entry["repository"] for entry in listed["incomplete"]] == [MODEL]
-    assert tercet("rm", MODEL, tmp_path=tmp_path, hub=hub).status == 0
-    assert cached_files(tmp_path) == set()
-    assert_refused(tercet("rm", "llama-tercet-tiny", tmp_path=tmp_path, hub=hub), "ships with the package")

@@ -17,6 +17,7 @@ import json
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -223,3 +224,23 @@ class _Handler(BaseHTTPRequestHandler):
         if drop is not None:
             self.close_connection = True
             self.connection.close()
+
+
+MODEL = "org/Some-Model"
+WEIGHTS = bytes(range(256)) * 1000
+FILES = {
+    "config.json": b'{"model_type": "bitnet"}',
+    "tokenizer.json": b"{}" + b" " * 100,
+    "model.safetensors": WEIGHTS,
+    "README.md": b"# A model",
+    "pytorch_model.bin": b"\x80\x04pickle" * 20,
+    "modeling_evil.py": b"import os",
+}
+
+WANTED = {"config.json", "tokenizer.json", "model.safetensors"}
+
+
+def cached_files(tmp_path: Path) -> set[str]:
+    folder = tmp_path / "cache" / "models"
+    found = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    return {path.name for path in found if path.parts[0] != ".locks"}
