@@ -9,12 +9,12 @@ is refused.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tercet.errors import UnsupportedFormatError
 
-__all__ = ["BYTE_LEVEL", "DEFAULT", "PreTokenizer", "pre_tokenizer"]
+__all__ = ["BYTE_LEVEL", "DEFAULT", "PreTokenizer", "name_of_rule", "pre_tokenizer"]
 
 DEFAULT = "default"
 """What llama.cpp does with files that name no rule. It is right for no model in particular."""
@@ -30,10 +30,8 @@ _CAPITALS = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{
 
 def _cl100k(letters: str, digits: str) -> str:
     """The pattern of cl100k and its descendants, which differ in what is a letter and how digits group."""
-    return (
-        rf"{_ENGLISH}|[^\r\n\p{{L}}\p{{N}}]?[{letters}]+|{digits}"
-        rf"| ?[^\s{letters}\p{{N}}]+[\r\n]*|{_BLANKS}"
-    )
+    word = letters if letters.count("p") == 1 else f"[{letters}]"
+    return rf"{_ENGLISH}|[^\r\n\p{{L}}\p{{N}}]?{word}+|{digits}| ?[^\s{letters}\p{{N}}]+[\r\n]*|{_BLANKS}"
 
 
 def _byte_level(splits_words: bool) -> Step:
@@ -129,3 +127,23 @@ def pre_tokenizer(name: str, source: str) -> PreTokenizer:
             "it was trained on. Use the tokenizer.json of the original model."
         )
     return _RULES[name]
+
+
+def name_of_rule(steps: Sequence[Step], whole_words: bool) -> str | None:
+    """Return the name of a rule as a tokenizer.json has it, or None if nobody has named it.
+
+    Args:
+        steps: the `pre_tokenizer` of the file, as a list.
+        whole_words: its model's `ignore_merges`.
+    """
+    wanted = [_significant(step) for step in steps]
+    for rule in _RULES.values():
+        if rule.whole_words == whole_words and [_significant(step) for step in rule.steps] == wanted:
+            return rule.name
+    return None
+
+
+def _significant(step: Step) -> Step:
+    """Leave out what changes no token: offsets, and settings that say what is usual."""
+    usual = {"trim_offsets": step.get("trim_offsets"), "invert": False}
+    return {key: value for key, value in step.items() if key not in usual or usual[key] != value}
