@@ -122,7 +122,7 @@ def hand_made_model(*pieces: bytes, trainer: bytes = field(3, 2), normalizer: by
 
 def fixtures() -> Path:
     """The folder with files that other programs wrote; they are not part of the repository."""
-    folder = os.environ.get("TERCET_FIXTURES")
-    if not folder or not Path(folder).is_dir():
-        pytest.skip("TERCET_FIXTURES names no folder with files that other programs wrote")
-    return Path(folder)
+    folder = Path(os.environ.get("TERCET_FIXTURES") or Path(__file__).parents[1] / "fixtures" / "foreign")
+    if not folder.is_dir():
+        pytest.skip(f"the files of other programs are missing: {folder}")
+    return folder

@@ -13,7 +13,7 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 from tercet.conversion.hub_selection import RemoteFile
 from tercet.errors import ChecksumError, FormatError, StorageError
@@ -48,7 +48,7 @@ def download_file(
         OSError: the connection was lost for good; what has come stays, for the next time.
     """
     from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
     disable_progress_bars()  # there is one progress, told to `progress`
     partial = target.with_name(target.name + PART)
@@ -61,7 +61,8 @@ def download_file(
             counted = _Counted(opened, file, progress)
             progress(begun)
             if begun < file.num_bytes:
-                http_get(url, counted, resume_size=begun, headers=dict(headers), expected_size=file.num_bytes)
+                written = cast(BinaryIO, counted)
+                http_get(url, written, resume_size=begun, headers=dict(headers), expected_size=file.num_bytes)
             opened.flush()
             os.fsync(opened.fileno())
         if not matches(partial, file):

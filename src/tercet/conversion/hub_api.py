@@ -56,9 +56,9 @@ def file_url(repository: str, commit: str, path: str) -> str:
 
 def request_headers() -> Mapping[str, str]:
     """Return the headers of a request, the access token among them if there is one."""
-    from huggingface_hub import utils
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-    return cast("Mapping[str, str]", utils.build_hf_headers())
+    return cast("Mapping[str, str]", build_hf_headers())
 
 
 def list_repository(repository: str, revision: str) -> Listing:
