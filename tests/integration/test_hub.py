@@ -23,6 +23,7 @@ from tercet.errors import (
 )
 from tercet.models import downloads
 from tercet.models.downloads import find_download, forget, incomplete_downloads, repository_lock
+from tercet.models.registry import resolve
 
 # A pull that goes well -------------------------------------------------------------------------------
 
@@ -302,3 +303,11 @@ def test_checks_of_a_file(tmp_path: Path) -> None:
     assert matches(tmp_path / "f", RemoteFile("f", 6, "ce013625030ba8dba906f756967f9e9ca394464a"))
     assert not matches(tmp_path / "f", RemoteFile("f", 6, "0" * 64))
     assert not matches(tmp_path / "f", RemoteFile("f", 5, "ce013625030ba8dba906f756967f9e9ca394464a"))
+
+
+def test_every_command_knows_a_pulled_model(hub: HubServer) -> None:
+    hub.add(MODEL, FILES)
+    with pytest.raises(ModelNotFoundError, match=f"tercet pull {MODEL}"):
+        resolve(MODEL)
+    download = pull(plan_pull(MODEL))
+    assert resolve(MODEL) == download.path

@@ -1,7 +1,7 @@
-"""From what a person types after `--model` to a file: a known name, or a path.
+"""From what a person types after `--model` to a file: a known name, a path, or the name of a pulled model.
 
 Known are the models that ship inside the package, `data/NAME.tercet`. A known name wins over a file of the
-same name in the current folder; write `./NAME` for that.
+same name in the current folder; write `./NAME` for that. A path wins over a model that `tercet pull` fetched.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 from tercet.errors import ModelNotFoundError
+from tercet.models.downloads import advice, find_download
 
 __all__ = ["DEFAULT_MODEL", "known_models", "resolve"]
 
@@ -44,6 +45,8 @@ def resolve(model: str | os.PathLike[str] | None = None) -> Path:
     text = os.fspath(model)
     if text and os.path.exists(os.path.expanduser(text)):  # noqa: PTH110, PTH111 (never raises, unlike Path's)
         return Path(text).expanduser()
+    if (download := find_download(text)) is not None:
+        return download.path
     raise ModelNotFoundError(f"there is no model {text!r}: {_what_there_is(text, list(known))}")
 
 
@@ -52,8 +55,14 @@ def _what_there_is(text: str, known: list[str]) -> str:
     tried = "no file or folder is at this path" if _looks_like_a_path(text) else "it is no name and no path"
     if alike := difflib.get_close_matches(Path(text).name.removesuffix(SUFFIX), known, n=3):
         return f"{tried}. Did you mean {' or '.join(alike)}?"
+    if not _looks_like_a_local_path(text) and (hint := advice(text)) is not None:
+        return hint
     names = ", ".join(known) or "none"
     return f"{tried}. The known names are: {names}; or give the path of a .tercet file or a model folder."
+
+
+def _looks_like_a_local_path(text: str) -> bool:
+    return text.startswith((".", "~", os.sep)) or text.endswith(SUFFIX)
 
 
 def _looks_like_a_path(text: str) -> bool:
