@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
+from tercet.conversion.hub_api import transport_error
 from tercet.conversion.hub_selection import RemoteFile
 from tercet.errors import ChecksumError, FormatError, StorageError
 from tercet.models.hub_names import PART
@@ -47,10 +48,6 @@ def download_file(
         StorageError: it cannot be written.
         OSError: the connection was lost for good; what has come stays, for the next time.
     """
-    from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
-
-    disable_progress_bars()  # there is one progress, told to `progress`
     partial = target.with_name(target.name + PART)
     try:
         with partial.open("r+b" if partial.exists() else "x+b") as opened:
@@ -58,11 +55,8 @@ def download_file(
             if begun > file.num_bytes:
                 begun = opened.seek(0)
                 opened.truncate()
-            counted = _Counted(opened, file, progress)
             progress(begun)
-            if begun < file.num_bytes:
-                written = cast(BinaryIO, counted)
-                http_get(url, written, resume_size=begun, headers=dict(headers), expected_size=file.num_bytes)
+            _fetch(file, url, opened, begun, headers, progress)
             opened.flush()
             os.fsync(opened.fileno())
         if not matches(partial, file):
@@ -84,6 +78,34 @@ def download_file(
                 f"cannot write {target}: {reason}. Free some space, or set TERCET_CACHE to another folder."
             ) from error
         raise
+
+
+def _fetch(
+    file: RemoteFile,
+    url: str,
+    opened: BinaryIO,
+    begun: int,
+    headers: Mapping[str, str],
+    progress: Callable[[int], None],
+) -> None:
+    """Append what is missing. An attempt that brought something before the connection broke earns another."""
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
+
+    disable_progress_bars()  # there is one progress, told to `progress`
+    counted = cast(BinaryIO, _Counted(opened, file, progress))
+    while begun < file.num_bytes:
+        try:
+            http_get(url, counted, resume_size=begun, headers=dict(headers), expected_size=file.num_bytes)
+            return
+        except HfHubHTTPError:
+            raise
+        except (transport_error(), OSError) as error:
+            here = opened.seek(0, os.SEEK_END)
+            if here <= begun or getattr(error, "errno", None) in _DISK_ERRORS:
+                raise
+            begun = here
 
 
 def matches(path: Path, file: RemoteFile) -> bool:

@@ -23,6 +23,7 @@ __all__ = [
     "is_offline",
     "list_repository",
     "request_headers",
+    "transport_error",
 ]
 
 _YES = {"1", "on", "yes", "true"}
@@ -85,6 +86,13 @@ def list_repository(repository: str, revision: str) -> Listing:
     return Listing(spelled, info.sha, tuple(files))
 
 
+def transport_error() -> type[Exception]:
+    """Return the class of what goes wrong below HTTP; it depends on the release of the client."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return cast("type[Exception]", HfHubHTTPError.__mro__[1])
+
+
 @contextlib.contextmanager
 def hub_errors(repository: str, revision: str, when: str) -> Iterator[None]:
     """Turn what can go wrong with the Hub inside the block into errors of ours.
@@ -96,8 +104,6 @@ def hub_errors(repository: str, revision: str, when: str) -> Iterator[None]:
     """
     from huggingface_hub import errors
 
-    # The transport library differs between releases; its errors have the base of this one.
-    transport_error = cast("type[Exception]", errors.HfHubHTTPError.__mro__[1])
     try:
         yield
     except TercetError:
@@ -116,7 +122,7 @@ def hub_errors(repository: str, revision: str, when: str) -> Iterator[None]:
         ) from error
     except errors.HfHubHTTPError as error:
         raise _refused(repository, when, error.response.status_code) from error
-    except (transport_error, OSError) as error:
+    except (transport_error(), OSError) as error:
         where = _endpoint() or "the Hugging Face Hub"
         raise HubError(
             f"{where} cannot be reached {when} ({_one_line(error)}). Check the connection and run the same "
