@@ -243,3 +243,12 @@ def test_ids_without_text_are_gaps() -> None:
     vocabulary = gguf_vocabulary(tokens=(*TOKENS, "", ""), types=np.append(gguf_vocabulary().types, [1, 5]))
     tokenizer = read_gguf_vocabulary(vocabulary).tokenizer()
     assert tokenizer.decode([*tokenizer.encode("dog"), len(TOKENS)]) == "dog"
+
+
+def test_user_defined_runs_of_blanks_are_joined() -> None:
+    """Gemma's file has them as ▁▁: in the text they are blanks, so that they cannot be found as they stand."""
+    runs = {300 + length: ("▁" * length, 4, 100.0 + length) for length in (2, 3, 4)}
+    tokenizer = read_gguf_vocabulary(joined(put=runs, flags={"add_space_prefix": False})).tokenizer()
+    assert tokenizer.encode("    ") == [304]
+    assert tokenizer.encode("      ") == [304, 302]
+    assert tokenizer.decode([304, 302]) == " " * 6
