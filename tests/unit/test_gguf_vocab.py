@@ -246,7 +246,7 @@ def test_ids_without_text_are_gaps() -> None:
 
 
 def test_user_defined_runs_of_blanks_are_joined() -> None:
-    """Gemma's file has them as ▁▁: in the text they are blanks, so that they cannot be found as they stand."""
+    """Gemma's file has them as ▁▁: in a text they are blanks, and so are not found as they stand."""
     runs = {300 + length: ("▁" * length, 4, 100.0 + length) for length in (2, 3, 4)}
     tokenizer = read_gguf_vocabulary(joined(put=runs, flags={"add_space_prefix": False})).tokenizer()
     assert tokenizer.encode("    ") == [304]
