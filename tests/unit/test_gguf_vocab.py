@@ -247,8 +247,16 @@ def test_ids_without_text_are_gaps() -> None:
 
 def test_user_defined_runs_of_blanks_are_joined() -> None:
     """Gemma's file has them as ▁▁: in a text they are blanks, and so are not found as they stand."""
-    runs = {300 + length: ("▁" * length, 4, 100.0 + length) for length in (2, 3, 4)}
-    tokenizer = read_gguf_vocabulary(joined(put=runs, flags={"add_space_prefix": False})).tokenizer()
-    assert tokenizer.encode("    ") == [304]
-    assert tokenizer.encode("      ") == [304, 302]
-    assert tokenizer.decode([304, 302]) == " " * 6
+    vocabulary = joined(flags={"add_space_prefix": False})
+    first = len(vocabulary.tokens)
+    tokenizer = read_gguf_vocabulary(
+        dataclasses.replace(
+            vocabulary,
+            tokens=(*vocabulary.tokens, "▁▁", "▁▁▁", "▁▁▁▁"),
+            types=np.append(vocabulary.types, [4, 4, 4]),
+            scores=np.append(vocabulary.scores, [102.0, 103.0, 104.0]),
+        )
+    ).tokenizer()
+    assert tokenizer.encode("    ") == [first + 2]
+    assert tokenizer.encode("      ") == [first + 2, first]
+    assert tokenizer.decode([first + 2, first]) == " " * 6
