@@ -10,18 +10,17 @@ In the rendered text a control token is then recognized only where the template 
 rest is swapped back and encoded as plain text, together with the template's own text beside it, so that the
 ids are those that the model was trained on.
 
-The template itself comes with the model file and is not trusted either: MiniJinja gives it no files, no
-Python objects, and a bounded number of steps.
+The template itself comes with the model file and is not trusted either: it runs in a process of its own,
+with bounded steps, time and memory (`template_sandbox`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NoReturn
-
-import minijinja
+from typing import Any
 
 from tercet.errors import FormatError, ParameterError
+from tercet.tokenization.template_sandbox import TemplateError, check_template, render_template
 from tercet.tokenization.tokenizer import Tokenizer, check_text
 
 __all__ = ["ROLES", "ChatTemplate", "Message"]
@@ -31,14 +30,10 @@ Message = Mapping[str, str]
 
 ROLES = ("system", "user", "assistant", "tool")
 STEPS = 100_000
-"""What a template may do (MiniJinja calls it fuel), besides what every message adds."""
+"""How many steps a template may take (MiniJinja calls it fuel), besides what every message adds."""
 STEPS_PER_MESSAGE = 10_000
 
 _PRIVATE_USE = (*range(0xF0000, 0xFFFFE), *range(0x100000, 0x10FFFE))
-
-
-class _Refused(Exception):  # noqa: N818 (it never leaves this module)
-    """The template called raise_exception: the conversation is not one that it was made for."""
 
 
 class ChatTemplate:
@@ -58,23 +53,19 @@ class ChatTemplate:
     def __init__(self, source: str, tokenizer: Tokenizer, bos_token: str = "", eos_token: str = "") -> None:
         written = {token for token in tokenizer.added_tokens if token in source}
         self._tokenizer = tokenizer.with_control_tokens(written)
-        self._variables = {"bos_token": bos_token, "eos_token": eos_token, "tools": None, "documents": None}
+        self._variables: dict[str, Any] = {
+            "bos_token": bos_token,
+            "eos_token": eos_token,
+            "tools": None,
+            "documents": None,
+        }
         self._template_characters = set(source) | set(bos_token) | set(eos_token)
         texts = self._tokenizer.control_tokens
         self._swapped = {c for text in texts for c in text if not c.isspace() or text.isspace()}
-        # Semi-strict: an undefined value may be tested, since many templates ask whether there are tools, but
-        # not used. (The library's type hints do not know this value.)
-        undefined: Any = "semi_strict"
-        self._environment = minijinja.Environment(
-            undefined_behavior=undefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            debug=False,
-            globals={"raise_exception": _raise_exception},
-        )
+        self._source = source
         try:
-            self._environment.add_template("chat", source)
-        except (minijinja.TemplateError, UnicodeEncodeError) as error:
+            check_template(source)
+        except TemplateError as error:
             raise FormatError(f"the chat template is not valid: {error}") from error
 
     def encode(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> list[int]:
@@ -103,17 +94,16 @@ class ChatTemplate:
         swap = self._swaps(message["content"] for message in messages)
         back = {private: character for character, private in swap.items()}
         swapped = [{"role": m["role"], "content": m["content"].translate(swap)} for m in messages]
-        self._environment.fuel = STEPS + STEPS_PER_MESSAGE * len(messages)
+        context = {**self._variables, "messages": swapped, "add_generation_prompt": add_generation_prompt}
+        fuel = STEPS + STEPS_PER_MESSAGE * len(messages)
         try:
-            rendered = self._environment.render_template(
-                "chat", messages=swapped, add_generation_prompt=add_generation_prompt, **self._variables
-            )
-        except _Refused as refusal:
+            rendered = render_template(self._source, context, fuel, sum(len(m["content"]) for m in messages))
+        except ParameterError as refusal:
             reason = str(refusal).translate(back)
             raise ParameterError(
                 f"the model's chat template refuses this conversation: {reason}"
             ) from refusal
-        except minijinja.TemplateError as error:
+        except TemplateError as error:
             raise FormatError(f"the model's chat template fails: {str(error).translate(back)}") from error
         return rendered, back
 
@@ -148,7 +138,3 @@ def check_messages(messages: object) -> None:
                 f"messages[{index}] has the role {message['role']!r}; the roles are {', '.join(ROLES)}"
             )
         check_text(message["content"], f"messages[{index}].content")
-
-
-def _raise_exception(message: object = "it gives no reason") -> NoReturn:
-    raise _Refused(str(message))
