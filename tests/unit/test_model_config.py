@@ -77,7 +77,7 @@ def test_counts_agree_with_the_tensors(config: ModelConfig) -> None:
         ({"rope_theta": 0}, "rope_theta must be a positive number, not 0"),
         ({"rms_norm_eps": math.inf}, "rms_norm_eps must be a positive number, not inf"),
         ({"rms_norm_eps": "1e-5"}, "rms_norm_eps must be a positive number"),
-        ({"activation": "gelu"}, "activation must be one of relu2, silu, not 'gelu'"),
+        ({"activation": "gelu"}, "activation must be one of relu2, silu, gelu_tanh, not 'gelu'"),
         ({"architecture": ["bitnet"]}, "architecture must be one of bitnet"),
         ({"tied_embeddings": 1}, "tied_embeddings must be true or false, not 1"),
         ({"bos_token_id": 100}, "bos_token_id must be a whole number from 0 to 99, not 100"),

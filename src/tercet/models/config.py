@@ -1,32 +1,51 @@
 """The shape of a model: everything the decoder must know besides the weights.
 
-One description serves the whole BitNet family. Per layer it says
+One description serves every architecture. Per layer it says
 
-    x += O · sub_norm?( attention( Q, K, V of norm(x), with RoPE ) )        num_heads heads, grouped K and V
-    x += Down · sub_norm?( activation(Gate · h) * (Up · h) ),  h = norm(x)    width ffn_size
+    x += post_norm?( O sub_norm?( attention( Q h, K h, V h ) ) )               h = norm(x)
+    x += post_norm?( Down sub_norm?( activation(Gate h) * (Up h) ) )           h = norm(x)
 
-with ternary matrices, no biases, RMSNorm, and int8 activations per token where `quantize_activations` says
-so. `SHAPES` holds the shapes that the literature and this project have names for.
+with ternary matrices, no biases, RMSNorm, rotary positions, and int8 activations per token where
+`quantize_activations` says so. What only some architectures have is off unless it is said: norms of queries
+and keys, a norm in front of every matrix, scaled embeddings, layers that see no further than a window,
+stretched positions, a rotated basis, one vector for a text instead of logits. `SHAPES` holds the shapes that
+the literature and this project have names for.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tercet.errors import FormatError, ParameterError
+from tercet.models.field_checks import (
+    MAX_DIMENSION,
+    check_choice,
+    check_flag,
+    check_whole,
+    checked_positive,
+)
+from tercet.models.rope_scaling import RopeScaling
+from tercet.models.rotation import Rotation
+from tercet.reference.rotary import inverse_frequencies
 
 __all__ = ["SHAPES", "ModelConfig", "shape"]
 
-# A row of int8 activations times ternary codes is summed in int32: 127 * 2**24 < 2**31. No dimension may
-# exceed this, which also keeps a hostile file from asking for absurd amounts of memory by a single number.
-MAX_DIMENSION = 2**24
 MAX_LAYERS = 1024
+ACTIVATIONS = ("relu2", "silu", "gelu_tanh")
+ARCHITECTURES = ("bitnet", "llama", "qwen3", "gemma3")
 
-ACTIVATIONS = ("relu2", "silu")
-ARCHITECTURES = ("bitnet",)
+_SIZES = ("hidden_size", "ffn_size", "num_heads", "num_kv_heads", "head_dim", "vocab_size", "max_context")
+_FLAGS = (
+    "attention_sub_norm", "ffn_sub_norm", "tied_embeddings", "quantize_activations", "qk_norm",
+    "projection_norms", "post_norms", "normalize_embeddings", "add_bos",
+)  # fmt: skip
+_POSITIVE = ("rope_theta", "rms_norm_eps", "embedding_scale")
+_POSITIVE_OR_NONE = ("projection_norm_eps", "attention_scale", "rope_local_theta")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,6 +57,7 @@ class ModelConfig:
     """
 
     architecture: str = "bitnet"
+    """The family, for people and for writers of other formats; the options below decide what is computed."""
     hidden_size: int
     ffn_size: int
     num_layers: int
@@ -50,7 +70,7 @@ class ModelConfig:
     rope_theta: float
     rms_norm_eps: float
     activation: str
-    """`relu2` (squared ReLU, BitNet b1.58 2B-4T) or `silu`."""
+    """`relu2` (squared ReLU, BitNet b1.58 2B-4T), `silu`, or `gelu_tanh` (Gemma 3)."""
     attention_sub_norm: bool
     """Whether an RMSNorm stands between attention and the output projection."""
     ffn_sub_norm: bool
@@ -58,30 +78,62 @@ class ModelConfig:
     tied_embeddings: bool
     """Whether the output head is the embedding matrix."""
     quantize_activations: bool = True
-    """Whether the input of every ternary matrix is rounded to int8, one scale per token."""
+    """Whether the input of every ternary matrix of a layer is rounded to int8, one scale per token."""
+    qk_norm: bool = False
+    """Whether every head of queries and keys is normalized before it is turned (Qwen 3, Gemma 3)."""
+    projection_norms: bool = False
+    """Whether an RMSNorm stands in front of every ternary matrix of a layer (BitNet embedding models)."""
+    projection_norm_eps: float | None = None
+    """What those norms add to the mean square; None is `rms_norm_eps`."""
+    post_norms: bool = False
+    """Whether what attention and feed-forward add to the residual stream is normalized (Gemma 3)."""
+    embedding_scale: float = 1.0
+    """What a looked-up embedding is multiplied by."""
+    attention_scale: float | None = None
+    """What scores are multiplied by; None is 1 / sqrt(head_dim)."""
+    rope_scaling: RopeScaling | None = None
+    """How positions are stretched; not in layers with a window that have their own base."""
+    sliding_window: int | None = None
+    """How many tokens, itself included, a token sees in layers with a window; None: no layer has one."""
+    sliding_pattern: int | None = None
+    """Every so many layers one has no window; None: all have it."""
+    rope_local_theta: float | None = None
+    """The `rope_theta` of layers with a window; None is the same."""
+    pooling: str | None = None
+    """`last`: the final state of the last token stands for a text, and logits mean nothing."""
+    normalize_embeddings: bool = False
+    """Whether that vector is made to have length 1."""
+    rotation: Rotation | None = None
+    """The rotated basis of the weights, if they are in one."""
     bos_token_id: int | None
+    add_bos: bool = True
+    """Whether a text that is no conversation begins with `bos_token_id`."""
     eos_token_ids: tuple[int, ...]
     pad_token_id: int | None = None
 
     def __post_init__(self) -> None:
-        _check_choice("architecture", self.architecture, ARCHITECTURES)
-        _check_choice("activation", self.activation, ACTIVATIONS)
-        for name in (
-            "hidden_size",
-            "ffn_size",
-            "num_heads",
-            "num_kv_heads",
-            "head_dim",
-            "vocab_size",
-            "max_context",
-        ):
-            _check_int(name, getattr(self, name), 1, MAX_DIMENSION)
-        _check_int("num_layers", self.num_layers, 1, MAX_LAYERS)
-        for name in ("rope_theta", "rms_norm_eps"):
-            object.__setattr__(self, name, _checked_positive(name, getattr(self, name)))
-        for name in ("attention_sub_norm", "ffn_sub_norm", "tied_embeddings", "quantize_activations"):
-            if not isinstance(getattr(self, name), bool):
-                raise ParameterError(f"{name} must be true or false, not {getattr(self, name)!r}")
+        check_choice("architecture", self.architecture, ARCHITECTURES)
+        check_choice("activation", self.activation, ACTIVATIONS)
+        for name in _SIZES:
+            check_whole(name, getattr(self, name))
+        check_whole("num_layers", self.num_layers, 1, MAX_LAYERS)
+        for name in _FLAGS:
+            check_flag(name, getattr(self, name))
+        for name in _POSITIVE + _POSITIVE_OR_NONE:
+            if getattr(self, name) is not None or name in _POSITIVE:
+                object.__setattr__(self, name, checked_positive(name, getattr(self, name)))
+        self._check_heads()
+        self._check_positions()
+        self._check_tokens()
+        self._check_rotation()
+        if self.pooling is not None:
+            check_choice("pooling", self.pooling, ("last",))
+        elif self.normalize_embeddings:
+            raise ParameterError(
+                "normalize_embeddings is true, and there is no pooling that makes embeddings"
+            )
+
+    def _check_heads(self) -> None:
         if self.num_heads % self.num_kv_heads:
             raise ParameterError(
                 f"num_heads must be a multiple of num_kv_heads, not {self.num_heads} and {self.num_kv_heads}"
@@ -92,14 +144,60 @@ class ModelConfig:
             raise ParameterError(
                 f"num_heads * head_dim must be at most {MAX_DIMENSION}, not {self.query_size}"
             )
+
+    def _check_positions(self) -> None:
+        if self.sliding_window is not None:
+            check_whole("sliding_window", self.sliding_window)
+        if self.sliding_pattern is not None:
+            check_whole("sliding_pattern", self.sliding_pattern)
+            if self.sliding_window is None:
+                raise ParameterError("sliding_pattern is given, and there is no sliding_window")
+        if self.rope_scaling is None:
+            return
+        if not isinstance(self.rope_scaling, RopeScaling):
+            raise ParameterError(f"rope_scaling must be a RopeScaling or None, not {self.rope_scaling!r}")
+        if self.rope_scaling.kind == "yarn" and self.rope_theta <= 1:
+            raise ParameterError(f"rope_theta must be larger than 1 with yarn, not {self.rope_theta}")
+        factors = self.rope_scaling.factors
+        if factors is not None and len(factors) != self.head_dim // 2:
+            raise ParameterError(
+                f"rope_scaling.factors must be {self.head_dim // 2} numbers, half of head_dim, "
+                f"not {len(factors)}"
+            )
+
+    def _check_tokens(self) -> None:
         if not isinstance(self.eos_token_ids, (tuple, list)):
             raise ParameterError(f"eos_token_ids must be a sequence of token ids, not {self.eos_token_ids!r}")
         object.__setattr__(self, "eos_token_ids", tuple(self.eos_token_ids))
         for token_id in self.eos_token_ids:
-            _check_int("eos_token_ids", token_id, 0, self.vocab_size - 1)
+            check_whole("eos_token_ids", token_id, 0, self.vocab_size - 1)
         for name in ("bos_token_id", "pad_token_id"):
             if getattr(self, name) is not None:
-                _check_int(name, getattr(self, name), 0, self.vocab_size - 1)
+                check_whole(name, getattr(self, name), 0, self.vocab_size - 1)
+
+    def _check_rotation(self) -> None:
+        if self.rotation is None:
+            return
+        if not isinstance(self.rotation, Rotation):
+            raise ParameterError(f"rotation must be a Rotation or None, not {self.rotation!r}")
+        for name in self.rotation.inputs:
+            self.rotation.check_width(name, self._input_width(name))
+        for name in self.rotation.outputs:
+            if name != "embedding":
+                raise ParameterError(f"rotation.outputs may name the embedding, not {name!r}")
+            self.rotation.check_width(name, self.hidden_size)
+
+    def _input_width(self, name: str) -> int:
+        """Return the width of what a matrix is multiplied with."""
+        prefix, layer, part = [*name.split(".", 2), "", ""][:3]
+        is_layer = prefix == "layers" and layer in map(str, range(self.num_layers))
+        if is_layer and part in ("attention.q", "attention.k", "attention.v", "ffn.gate", "ffn.up"):
+            return self.hidden_size
+        if is_layer and part in ("attention.o", "ffn.down"):
+            return self.query_size if part == "attention.o" else self.ffn_size
+        if name == ("embedding" if self.tied_embeddings else "output_head"):
+            return self.hidden_size
+        raise ParameterError(f"rotation.inputs names {name!r}, which is no matrix of the model")
 
     @property
     def query_size(self) -> int:
@@ -112,8 +210,34 @@ class ModelConfig:
         return self.num_kv_heads * self.head_dim
 
     @property
+    def layer_windows(self) -> tuple[int | None, ...]:
+        """How many tokens, itself included, a token sees in each layer; None is all before it."""
+        pattern = self.sliding_pattern or self.num_layers + 1
+        return tuple(
+            self.sliding_window if (layer + 1) % pattern else None for layer in range(self.num_layers)
+        )
+
+    @property
+    def inverse_frequencies(self) -> NDArray[np.float32]:
+        """Radians per position of each pair of a head, float32 [head_dim / 2], in layers without a window."""
+        return inverse_frequencies(self.rope_theta, self.head_dim, self.rope_scaling)
+
+    @property
+    def local_inverse_frequencies(self) -> NDArray[np.float32]:
+        """The same for layers with a window; with a base of their own, their positions are not stretched."""
+        if self.rope_local_theta is None:
+            return self.inverse_frequencies
+        return inverse_frequencies(self.rope_local_theta, self.head_dim, None)
+
+    @property
+    def rope_attention_factor(self) -> float:
+        """What cosines and sines are multiplied by wherever positions are stretched: 1, except for yarn."""
+        factor = self.rope_scaling.attention_factor if self.rope_scaling is not None else None
+        return 1.0 if factor is None else factor
+
+    @property
     def num_ternary_weights(self) -> int:
-        """How many weights are ternary: the seven matrices of every layer."""
+        """How many weights are in the seven matrices of every layer."""
         attention = self.hidden_size * (2 * self.query_size + 2 * self.kv_size)
         return self.num_layers * (attention + 3 * self.hidden_size * self.ffn_size)
 
@@ -125,13 +249,19 @@ class ModelConfig:
             2 * self.hidden_size
             + self.attention_sub_norm * self.query_size
             + self.ffn_sub_norm * self.ffn_size
+            + self.qk_norm * 2 * self.head_dim
+            + self.projection_norms * (5 * self.hidden_size + self.query_size + self.ffn_size)
+            + self.post_norms * 2 * self.hidden_size
         )
         return self.num_ternary_weights + embeddings + self.num_layers * norms + self.hidden_size
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-compatible values; `from_dict` is the inverse."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return fields | {"eos_token_ids": list(self.eos_token_ids)}
+        fields["eos_token_ids"] = list(self.eos_token_ids)
+        for name in ("rope_scaling", "rotation"):
+            fields[name] = fields[name] and fields[name].to_dict()
+        return fields
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
@@ -143,34 +273,22 @@ class ModelConfig:
         if not isinstance(values, Mapping):
             raise FormatError(f"a model config is a mapping of names to values, not {type(values).__name__}")
         fields = {field.name: field for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(values) - set(fields)):
+        if unknown := sorted(map(str, set(values) - set(fields))):
             raise FormatError(
-                f"the model config has unknown keys: {', '.join(map(str, unknown))}. "
+                f"the model config has unknown keys: {', '.join(unknown)}. "
                 "The file was written by a newer release, or it is damaged."
             )
         required = [name for name, field in fields.items() if field.default is dataclasses.MISSING]
         if missing := [name for name in required if name not in values]:
             raise FormatError(f"the model config lacks: {', '.join(missing)}")
+        given = dict(values)
         try:
-            return cls(**values)
+            for name, kind in (("rope_scaling", RopeScaling), ("rotation", Rotation)):
+                if isinstance(given.get(name), Mapping):
+                    given[name] = kind.from_dict(given[name])
+            return cls(**given)
         except ParameterError as error:
             raise FormatError(f"the model config is not valid: {error}") from error
-
-
-def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ParameterError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
-
-
-def _check_int(name: str, value: object, lowest: int, highest: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
-        raise ParameterError(f"{name} must be a whole number from {lowest} to {highest}, not {value!r}")
-
-
-def _checked_positive(name: str, value: object) -> float:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < math.inf:
-        raise ParameterError(f"{name} must be a positive number, not {value!r}")
-    return float(value)
 
 
 _BITNET_2B4T: dict[str, Any] = {
@@ -182,17 +300,32 @@ _BITNET_2B4T: dict[str, Any] = {
     "tied_embeddings": True,
 }
 _BITNET_B158 = _BITNET_2B4T | {"rope_theta": 10_000.0, "activation": "silu"}
+_HOME = _BITNET_2B4T | {"rope_theta": 10_000.0}
+_LLAMA = _BITNET_2B4T | {
+    "architecture": "llama", "activation": "silu", "attention_sub_norm": False, "ffn_sub_norm": False,
+    "tied_embeddings": False,
+}  # fmt: skip
+_BONSAI = _LLAMA | {
+    "architecture": "qwen3", "qk_norm": True, "quantize_activations": False, "rope_theta": 1_000_000.0,
+    "rms_norm_eps": 1e-6, "head_dim": 128, "num_kv_heads": 8, "vocab_size": 151_936, "max_context": 40_960,
+    "bos_token_id": None, "eos_token_ids": (151_645,), "pad_token_id": 151_643,
+}  # fmt: skip
 _LLAMA_TOKENS: dict[str, Any] = {"bos_token_id": 1, "eos_token_ids": (2,)}
+_LLAMA3_TOKENS: dict[str, Any] = {"bos_token_id": 128_000, "eos_token_ids": (128_001, 128_009)}
 
 SHAPES: Mapping[str, ModelConfig] = {
     # For models trained at home, in the style of 2B-4T.
     "tiny": ModelConfig(
         hidden_size=384, ffn_size=1024, num_layers=6, num_heads=6, num_kv_heads=2, head_dim=64,
-        vocab_size=4096, max_context=1024, **_LLAMA_TOKENS, **_BITNET_2B4T | {"rope_theta": 10_000.0},
+        vocab_size=4096, max_context=1024, **_LLAMA_TOKENS, **_HOME,
     ),
     "125m": ModelConfig(
         hidden_size=768, ffn_size=2560, num_layers=12, num_heads=12, num_kv_heads=12, head_dim=64,
-        vocab_size=32_000, max_context=2048, **_LLAMA_TOKENS, **_BITNET_2B4T | {"rope_theta": 10_000.0},
+        vocab_size=32_000, max_context=2048, **_LLAMA_TOKENS, **_HOME,
+    ),
+    "400m": ModelConfig(
+        hidden_size=1024, ffn_size=4096, num_layers=24, num_heads=16, num_kv_heads=16, head_dim=64,
+        vocab_size=32_000, max_context=2048, **_LLAMA_TOKENS, **_HOME,
     ),
     # The community's reproduction of BitNet b1.58 (1bitLLM/bitnet_b1_58-large, -xl, -3B on Hugging Face).
     "700m": ModelConfig(
@@ -210,8 +343,25 @@ SHAPES: Mapping[str, ModelConfig] = {
     # microsoft/bitnet-b1.58-2B-4T.
     "2b4t": ModelConfig(
         hidden_size=2560, ffn_size=6912, num_layers=30, num_heads=20, num_kv_heads=5, head_dim=128,
-        vocab_size=128_256, max_context=4096,
-        bos_token_id=128_000, eos_token_ids=(128_001, 128_009), **_BITNET_2B4T,
+        vocab_size=128_256, max_context=4096, **_LLAMA3_TOKENS, **_BITNET_2B4T,
+    ),
+    # HF1BitLLM/Llama3-8B-1.58-100B-tokens.
+    "llama3-8b": ModelConfig(
+        hidden_size=4096, ffn_size=14_336, num_layers=32, num_heads=32, num_kv_heads=8, head_dim=128,
+        vocab_size=128_256, max_context=8192, **_LLAMA3_TOKENS, **_LLAMA,
+    ),
+    # prism-ml/Ternary-Bonsai, which are Qwen 3 with a scale for each 128 weights.
+    "bonsai-1.7b": ModelConfig(
+        hidden_size=2048, ffn_size=6144, num_layers=28, num_heads=16, **_BONSAI | {"tied_embeddings": True},
+    ),
+    "bonsai-4b": ModelConfig(
+        hidden_size=2560, ffn_size=9728, num_layers=36, num_heads=32, **_BONSAI | {"tied_embeddings": True},
+    ),
+    "bonsai-8b": ModelConfig(hidden_size=4096, ffn_size=12_288, num_layers=36, num_heads=32, **_BONSAI),
+    # No such model has been trained: the largest shape that bitnet.cpp measures its speed with.
+    "100b": ModelConfig(
+        hidden_size=8192, ffn_size=45_568, num_layers=72, num_heads=64, num_kv_heads=64, head_dim=128,
+        vocab_size=32_000, max_context=2048, **_LLAMA_TOKENS, **_HOME,
     ),
 }  # fmt: skip
 
