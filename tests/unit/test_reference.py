@@ -13,10 +13,11 @@ from tercet.models.random_weights import random_weights
 from tercet.quantization.activations import absmax_int8
 from tercet.quantization.ternary_tensor import TernaryTensor
 from tercet.reference import ReferenceDecoder
-from tercet.reference.attention import attend, rotate
+from tercet.reference.attention import attend
 from tercet.reference.feed_forward import relu2, silu
 from tercet.reference.linear import bit_linear
 from tercet.reference.normalization import rms_norm
+from tercet.reference.rotary import inverse_frequencies, rotate
 
 SMALL = dataclasses.replace(
     shape("tiny"),
@@ -44,7 +45,7 @@ def test_rms_norm_by_hand() -> None:
 def test_rotation_is_multiplication_by_a_complex_number() -> None:
     x = normal(5, 3, 8)
     positions = np.array([0, 1, 2, 7, 4095])
-    rotated = rotate(x, positions, theta=500.0)
+    rotated = rotate(x, positions, inverse_frequencies(500.0, 8))
     pairs = x[..., :4].astype(np.complex128) + 1j * x[..., 4:]
     angles = positions[:, None, None] * 500.0 ** (-np.arange(4) / 4)
     expected = pairs * np.exp(1j * angles)

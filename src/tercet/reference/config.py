@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
-__all__ = ["DecoderConfig"]
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["BasisRotation", "DecoderConfig"]
+
+
+class BasisRotation(Protocol):
+    """Which inputs are turned, and how; `tercet.models.rotation.Rotation` is one."""
+
+    @property
+    def block_size(self) -> int:
+        """Elements that are turned together."""
+
+    @property
+    def inputs(self) -> Sequence[str]:
+        """Matrices whose input is turned."""
+
+    @property
+    def outputs(self) -> Sequence[str]:
+        """Tables whose rows are turned back."""
+
+    def signs_of(self, width: int) -> NDArray[np.float32]:
+        """Return the signs for inputs of this width."""
 
 
 class DecoderConfig(Protocol):
@@ -35,8 +58,32 @@ class DecoderConfig(Protocol):
         """Most tokens in a sequence."""
 
     @property
-    def rope_theta(self) -> float:
-        """Base of the rotary frequencies."""
+    def layer_windows(self) -> Sequence[int | None]:
+        """How many tokens a token sees in each layer; None is all before it."""
+
+    @property
+    def inverse_frequencies(self) -> NDArray[np.float32]:
+        """Radians per position of each pair of a head, in layers without a window."""
+
+    @property
+    def local_inverse_frequencies(self) -> NDArray[np.float32]:
+        """The same in layers with a window."""
+
+    @property
+    def rope_local_theta(self) -> float | None:
+        """Base of the rotary frequencies in layers with a window; None: they are like the others."""
+
+    @property
+    def rope_attention_factor(self) -> float:
+        """What cosines and sines are multiplied by in layers that are not local in that sense."""
+
+    @property
+    def attention_scale(self) -> float | None:
+        """What scores are multiplied by; None is 1 / sqrt(head_dim)."""
+
+    @property
+    def embedding_scale(self) -> float:
+        """What embeddings are multiplied by."""
 
     @property
     def rms_norm_eps(self) -> float:
@@ -44,7 +91,7 @@ class DecoderConfig(Protocol):
 
     @property
     def activation(self) -> str:
-        """`relu2` or `silu`."""
+        """`relu2`, `silu` or `gelu_tanh`."""
 
     @property
     def attention_sub_norm(self) -> bool:
@@ -55,9 +102,37 @@ class DecoderConfig(Protocol):
         """Whether the gated activation is normalized before the down projection."""
 
     @property
+    def qk_norm(self) -> bool:
+        """Whether heads of queries and keys are normalized."""
+
+    @property
+    def projection_norms(self) -> bool:
+        """Whether the input of every ternary matrix is normalized."""
+
+    @property
+    def projection_norm_eps(self) -> float | None:
+        """What those norms add to the mean square; None is rms_norm_eps."""
+
+    @property
+    def post_norms(self) -> bool:
+        """Whether outputs of attention and feed-forward are normalized."""
+
+    @property
     def tied_embeddings(self) -> bool:
         """Whether the output head is the embedding."""
 
     @property
     def quantize_activations(self) -> bool:
         """Whether inputs of ternary matrices are rounded to int8."""
+
+    @property
+    def rotation(self) -> BasisRotation | None:
+        """The rotated basis of the weights, if they are in one."""
+
+    @property
+    def pooling(self) -> str | None:
+        """`last` in models that make one vector of a text."""
+
+    @property
+    def normalize_embeddings(self) -> bool:
+        """Whether that vector is made to have length 1."""
