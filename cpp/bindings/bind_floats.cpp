@@ -1,11 +1,14 @@
 // The float kernels on arrays: for tests, which hold every instruction set against the reference, and for small jobs.
 #include <nanobind/stl/tuple.h>
 
+#include <algorithm>
+#include <bit>
 #include <cstring>
 #include <memory>
 #include <tuple>
 #include <vector>
 
+#include "activation.hpp"
 #include "matrix_arrays.hpp"
 
 namespace tercet::bindings {
@@ -48,10 +51,9 @@ Result<float> rms_norm(const FloatVector& x, const FloatVector& weight, float ep
 
 Result<float> gated(const FloatVector& gate, const FloatVector& up, const std::string& activation, const IsaName& isa) {
     check_size("gated", "up", gate.size(), up.size());
-    if (activation != "relu2" && activation != "silu") reject("gated", "activation", "'relu2' or 'silu'", "'" + activation + "'");
-    const FloatKernels& kernels = table_of(isa).floats;
+    const auto kernel = gated_kernel(table_of(isa).floats, activation_named("gated", "activation", activation));
     NewArray<float> out(gate.size());
-    (activation == "relu2" ? kernels.gated_relu2 : kernels.gated_silu)(gate.data(), up.data(), gate.size(), out.data());
+    kernel(gate.data(), up.data(), gate.size(), out.data());
     return out.finish({gate.size()});
 }
 
@@ -70,16 +72,29 @@ Result<float> rescale(const IntegerVector& sums, float activation_scale, const F
     return out.finish({size});
 }
 
-Result<float> rotate(const FloatVector& head, std::size_t position, double theta, float factor, const IsaName& isa) {
+Result<float> rotate(const FloatVector& head, std::size_t position, const FloatVector& inverse_frequencies,
+                     float attention_factor, float factor, const IsaName& isa) {
     if (head.size() == 0 || head.size() % 2 != 0) reject("rotate", "head", "of even size", std::to_string(head.size()));
     const std::size_t half = head.size() / 2;
-    const std::vector<float> frequencies = inverse_frequencies(theta, head.size());
+    check_size("rotate", "inverse_frequencies", half, inverse_frequencies.size());
     std::vector<float> cosines(half), sines(half);
-    rotation(position, frequencies, cosines.data(), sines.data());
+    rotation(position, {inverse_frequencies.data(), half}, attention_factor, cosines.data(), sines.data());
     NewArray<float> out(head.size());
     std::memcpy(out.data(), head.data(), head.size() * sizeof(float));
     table_of(isa).floats.rotate(out.data(), cosines.data(), sines.data(), half, factor);
     return out.finish({head.size()});
+}
+
+// values [rows, width] in blocks, the transform of each.
+Result<float> hadamard(const FloatRows& values, std::size_t block_size, const IsaName& isa) {
+    const std::size_t width = values.shape(1);
+    if (!std::has_single_bit(block_size) || width % block_size != 0)
+        reject("hadamard", "block_size", "a power of two that divides " + std::to_string(width), std::to_string(block_size));
+    const FloatKernels& kernels = table_of(isa).floats;
+    NewArray<float> out(values.size());
+    std::copy_n(values.data(), values.size(), out.data());
+    for (std::size_t i = 0; i < values.size(); i += block_size) kernels.hadamard(out.data() + i, block_size);
+    return out.finish({values.shape(0), width});
 }
 
 Result<float> softmax(const FloatVector& scores, const IsaName& isa) {
@@ -154,7 +169,9 @@ void bind_floats(nb::module_& module) {
     module.def("gated", &gated, nb::arg("gate").noconvert(), nb::arg("up").noconvert(), nb::arg("activation"), isa());
     module.def("rescale", &rescale, nb::arg("sums").noconvert(), nb::arg("activation_scale"),
                nb::arg("row_scales").noconvert(), nb::arg("to").noconvert(), isa());
-    module.def("rotate", &rotate, nb::arg("head").noconvert(), nb::arg("position"), nb::arg("theta"), nb::arg("factor"), isa());
+    module.def("rotate", &rotate, nb::arg("head").noconvert(), nb::arg("position"),
+               nb::arg("inverse_frequencies").noconvert(), nb::arg("attention_factor"), nb::arg("factor"), isa());
+    module.def("hadamard", &hadamard, nb::arg("values").noconvert(), nb::arg("block_size"), isa());
     module.def("softmax", &softmax, nb::arg("scores").noconvert(), isa());
     module.def("dot_rows", &dot_rows, nb::arg("matrix"), nb::arg("vectors").noconvert(), isa());
     module.def("add_weighted_rows", &add_weighted_rows, nb::arg("matrix"), nb::arg("weights").noconvert(),

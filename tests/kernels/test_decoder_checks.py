@@ -100,7 +100,10 @@ def changed(name: str, **fields: Any) -> dict[str, Any]:
             MODEL | {"layers.0.attention.q": MODEL["embedding"]},
             "layers.0.attention.q should be a TernaryMatrix",
         ),
-        (MODEL | {"embedding": MODEL["layers.0.attention.q"]}, "embedding should be a FloatMatrix"),
+        (
+            MODEL | {"embedding": MODEL["layers.0.attention.q"]},
+            r"embedding should be \[301, 96\], got \[192, 96\]",
+        ),
         (
             MODEL | {"final_norm": MODEL["embedding"]},
             "final_norm should be a FloatMatrix of one row, got 301 rows",

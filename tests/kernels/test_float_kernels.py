@@ -145,7 +145,7 @@ def test_rotate_turns_by_the_angles_of_hugging_face(isa: str, head_dim: int) -> 
             cosines, sines = np.cos(angles).astype(F32), np.sin(angles).astype(F32)
             a, b = head[:half], head[half:]
             turned = np.concatenate([a * cosines - b * sines, b * cosines + a * sines]) * factor
-            assert_same_bits(floats.rotate(head, position, theta, factor, isa), turned)
+            assert_same_bits(floats.rotate(head, position, frequencies, 1.0, factor, isa), turned)
 
 
 @isas

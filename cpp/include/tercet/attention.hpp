@@ -16,11 +16,11 @@ struct TokenPlace {
     const std::int32_t* block_table;
 };
 
-// out[t][h] = sum over positions p <= places[t].position of softmax(query[t][h] . key[p]) * value[p], where query head h
-// reads kv head h / (num_heads / num_kv_heads) and queries have been scaled by 1 / sqrt(head_dim).
-// queries and out are [tokens][num_heads * head_dim]. Scores are dot products; the weighted sum runs over p in order, so
-// neither block size nor chunking of a prompt changes a bit.
-void attend(Team& team, const KvCache& cache, std::size_t layer, std::span<const TokenPlace> places,
+// out[t][h] = sum over positions p of softmax(query[t][h] . key[p]) * value[p], where p runs up to places[t].position, from
+// 0 or, with a window, over the latest `window` positions; query head h reads kv head h / (num_heads / num_kv_heads), and
+// queries have been scaled. queries and out are [tokens][num_heads * head_dim]. Scores are dot products; the weighted sum
+// runs over p in order, so neither block size nor chunking of a prompt changes a bit.
+void attend(Team& team, const KvCache& cache, std::size_t layer, std::span<const TokenPlace> places, std::size_t window,
             const float* queries, std::size_t num_heads, float* out);
 
 }  // namespace tercet

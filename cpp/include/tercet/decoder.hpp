@@ -1,10 +1,20 @@
-// The decoder of BitNet b1.58 2B-4T: a batch of tokens of several sequences in, logits out.
+// The decoder: a batch of tokens of several sequences in, logits out. BitNet b1.58 2B-4T is the plain case,
 //
 //     x = embedding[token_ids]
 //     for each layer:
 //         x = x + O( sub_norm( attend( rotate(Q h), rotate(K h), V h ) ) )        h = norm(x)
 //         x = x + Down( sub_norm( activation(Gate h) * (Up h) ) )                 h = norm(x)
 //     logits = norm(x) . output_head
+//
+// and the other families are options of it, each absent by default:
+//
+//     sub-norms         absent in models converted from Llama
+//     query, key norm   Qwen3, Gemma3: every head of Q h and K h is normalized before it is rotated
+//     input norms       embedding models of BitNet: each of the seven matrices normalizes its own input first
+//     post norms        Gemma3: what O and Down give is normalized before it is added to x
+//     windows           Gemma3: in some layers a token sees only the latest positions, with other rotary frequencies
+//     scales            Gemma3: of the embedding and of the attention scores
+//     rotated basis     Bonsai: inputs of ternary matrices are turned by a Hadamard transform first (ops.hpp)
 //
 // Q, K, V, O, Gate, Up and Down are ternary; their inputs are rounded to int8 per token, or (quantize_activations false)
 // left as they are. There are no biases. The specification is src/tercet/reference; src/decoder/forward.cpp is the same
@@ -16,6 +26,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
+#include <memory>
 #include <mutex>
 #include <span>
 #include <vector>
@@ -26,14 +38,30 @@
 
 namespace tercet {
 
-enum class Activation { relu2, silu };
+enum class Activation { relu2, silu, gelu_tanh };
+
+constexpr auto gated_kernel(const FloatKernels& kernels, Activation activation) noexcept {
+    switch (activation) {
+        case Activation::relu2: return kernels.gated_relu2;
+        case Activation::silu: return kernels.gated_silu;
+        default: return kernels.gated_gelu_tanh;
+    }
+}
+
+// How heads are rotated: the radians of each pair from one position to the next, and a factor of cosines and sines.
+struct RotaryConfig {
+    std::vector<float> inverse_frequencies;  // [head_dim / 2]
+    float attention_factor;
+};
 
 struct DecoderConfig {
     std::size_t hidden_size, ffn_size, num_layers;
     std::size_t num_heads, num_kv_heads, head_dim;
     std::size_t vocab_size, max_context;
-    double rope_theta;
-    float rms_norm_epsilon;
+    std::vector<std::size_t> windows;  // [num_layers]: how many positions a token sees, its own included; 0 = all
+    RotaryConfig rotary, local_rotary;  // of layers without a window and with one
+    float rms_norm_epsilon, projection_norm_epsilon;
+    float embedding_scale, attention_scale;
     Activation activation;
     bool quantize_activations;
 
@@ -44,22 +72,34 @@ struct DecoderConfig {
 // Norm weights are copied (they are small and may be stored in 16 bits); an empty one means that there is no norm.
 using NormWeight = std::vector<float>;
 
+// A ternary matrix, the norm of its input, and the basis that its input is turned into after that.
+struct Projection {
+    TernaryMatrix matrix;
+    NormWeight input_norm;
+    std::shared_ptr<const BasisRotation> rotation;  // shared by the matrices of one depth; null: none
+};
+
 struct LayerWeights {
     NormWeight attention_norm;
-    TernaryMatrix q, k, v;
+    Projection q, k, v;
+    NormWeight q_norm, k_norm;  // [head_dim]
     NormWeight attention_sub_norm;
-    TernaryMatrix o;
+    Projection o;
+    NormWeight attention_post_norm;
     NormWeight ffn_norm;
-    TernaryMatrix gate, up;
+    Projection gate, up;
     NormWeight ffn_sub_norm;
-    TernaryMatrix down;
+    Projection down;
+    NormWeight ffn_post_norm;
 };
 
 struct DecoderWeights {
-    FloatMatrix embedding;
+    EmbeddingMatrix embedding;
+    std::shared_ptr<const BasisRotation> embedding_rotation;  // rows are turned back from this basis
     std::vector<LayerWeights> layers;
     NormWeight final_norm;
-    FloatMatrix output_head;  // the embedding again when they are tied
+    EmbeddingMatrix output_head;  // the embedding again when they are tied
+    std::shared_ptr<const BasisRotation> head_rotation;
 };
 
 // The tokens of one step: those of sequence s are token_ids[sequence_starts[s]] up to sequence_starts[s + 1], they follow
@@ -96,28 +136,50 @@ class Decoder {
     // logits [logit_rows][vocab_size]. Throws as check_batch does, before anything is written. Callers take turns.
     void forward(KvCache& cache, const Batch& batch, float* logits);
 
+    // The same without the output head: what it would read, norm(x), to states [logit_rows][hidden_size].
+    void hidden_states(KvCache& cache, const Batch& batch, float* states);
+
   private:
+    // A projection, where its product goes, and whether it is added to what is there.
+    struct Target {
+        const Projection& projection;
+        float* out;
+        bool accumulate = false;
+    };
+    struct RotaryAngles {
+        AlignedBuffer<float> cosines, sines;  // [tokens][head_dim / 2]
+    };
+
+    void run_layers(KvCache& cache, const Batch& batch, float* states);
     void place_tokens(const Batch& batch, std::size_t begin, std::size_t end);
+    void place_angles(const RotaryConfig& rotary, RotaryAngles& angles);
+    void embed_tokens(std::span<const std::int32_t> token_ids);
     void attention(std::size_t layer, KvCache& cache);
     void feed_forward(const LayerWeights& weights);
-    void normalize_residual(const NormWeight& weight);
-    void finish_input(const NormWeight& sub_norm, std::size_t token) noexcept;
+    void normalize_residual(const NormWeight& weight, const Projection& reader);
+    void finish_input(const NormWeight& sub_norm, const Projection& reader, std::size_t token) noexcept;
+    void finish_row(LinearInput& input, const Projection& reader, std::size_t token) noexcept;
+    void project_input(std::initializer_list<Target> targets);
+    void add_to_residual(const Projection& projection, const NormWeight& post_norm);
     float* residual(std::size_t token) noexcept { return residual_.data() + token * config_.hidden_size; }
 
     const DecoderConfig config_;
     const DecoderWeights weights_;
-    const std::vector<float> inverse_frequencies_;
+    const bool shares_inputs_;  // q, k, v read the same, and so do gate and up
     Team team_;
     std::mutex one_caller_;
 
     // Scratch of a step: grows to the largest step, then stays.
     std::vector<std::int32_t> writers_;           // [blocks], for check_batch
     std::vector<TokenPlace> places_;
-    AlignedBuffer<float> cosines_, sines_;        // [tokens][head_dim / 2]
+    RotaryAngles angles_, local_angles_;
     AlignedBuffer<float> residual_;               // [tokens][hidden_size]
     AlignedBuffer<float> query_, key_, value_;    // [tokens][query_size or kv_size]
     AlignedBuffer<float> gate_, up_;              // [tokens][ffn_size]
+    AlignedBuffer<float> branch_;                 // [tokens][hidden_size], what a post norm normalizes
     LinearInput input_;                           // what the next linear layer reads
+    LinearInput own_input_;                       // the same as one projection wants it, where they differ
+    std::vector<Product> products_;               // what is computed of it together
     AlignedBuffer<float> wanted_;                 // [logit_rows][hidden_size], normalized
 };
 

@@ -36,9 +36,11 @@ struct FloatKernels {
     // out = x * (1 / sqrt(sum(x^2) / depth + epsilon)) * weight, the products taken from left to right. May be in place.
     void (*rms_norm)(const float* x, const float* weight, std::size_t depth, float epsilon, float* out) noexcept;
 
-    // out = relu(gate)^2 * up, and silu(gate) * up with silu(g) = g / (1 + exp(-g)). May be in place.
+    // out = relu(gate)^2 * up, and silu(gate) * up with silu(g) = g / (1 + exp(-g)). May be in place. gelu_tanh is
+    // g / 2 * (1 + tanh(u)) with u = sqrt(2 / pi) * (g + 0.044715 g^3), and (1 + tanh(u)) / 2 = 1 / (1 + exp(-2 u)).
     void (*gated_relu2)(const float* gate, const float* up, std::size_t size, float* out) noexcept;
     void (*gated_silu)(const float* gate, const float* up, std::size_t size, float* out) noexcept;
+    void (*gated_gelu_tanh)(const float* gate, const float* up, std::size_t size, float* out) noexcept;
 
     // out[r] = float(sums[r]) * (activation_scale * row_scales[r * scale_step]): an integer matrix product becomes real.
     // scale_step is 0 (one scale for the tensor) or 1 (one per row). rescale_add adds it to out: the residual stream.
@@ -49,6 +51,10 @@ struct FloatKernels {
 
     // (a, b) -> (a cos - b sin, b cos + a sin) for a = head[i], b = head[i + half], i < half; both then times factor.
     void (*rotate)(float* head, const float* cosines, const float* sines, std::size_t half, float factor) noexcept;
+
+    // values <- H values / sqrt(size), in place, with H[i][j] = (-1)^popcount(i & j); size is a power of two. Passes with
+    // distances 1, 2, 4, ... of (a, b) -> (a + b, a - b), then every value times float(1 / sqrt(size)).
+    void (*hadamard)(float* values, std::size_t size) noexcept;
 
     // scores <- exp(scores - max) * (1 / sum of the exponentials), in place; size >= 1.
     void (*softmax)(float* scores, std::size_t size) noexcept;
@@ -84,9 +90,11 @@ inline constexpr const char* float_operation_names[] = {
     "rms_norm",
     "gated_relu2",
     "gated_silu",
+    "gated_gelu_tanh",
     "rescale",
     "rescale_add",
     "rotate",
+    "hadamard",
     "softmax",
     "dot_rows_f32",
     "dot_rows_f16",

@@ -15,10 +15,6 @@ double exponential(double x) noexcept;
 // out[i] = exponential(x[i]); may be in place.
 void exponentials(const double* x, std::size_t size, double* out) noexcept;
 
-// Natural logarithm of a positive normal x = m 2^e, m in [sqrt(1/2), sqrt(2)): e ln 2 + 2 artanh((m - 1) / (m + 1)), its
-// series to the power 23.
-double logarithm(double x) noexcept;
-
 struct SineCosine {
     double sine, cosine;
 };

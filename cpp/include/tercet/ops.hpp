@@ -7,7 +7,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <initializer_list>
 #include <span>
 #include <variant>
 #include <vector>
@@ -35,11 +34,20 @@ struct TernaryMatrix {
     std::size_t rows = 0, depth = 0;
     const float* scales = nullptr;
     std::size_t scale_step = 0;  // 0: one scale for the matrix, 1: one per row
+    std::size_t group_size = 0;  // not 0: scales[row][group], one for so many columns, a multiple of 16 (the last may be short)
 
+    bool grouped() const noexcept { return group_size != 0; }
+    std::size_t groups() const noexcept { return grouped() ? (depth + group_size - 1) / group_size : 1; }
+    float scale(std::size_t row, std::size_t column) const noexcept {
+        return grouped() ? scales[row * groups() + column / group_size] : scales[row * scale_step];
+    }
     std::size_t tile_rows() const noexcept;
     std::size_t row_tiles() const noexcept { return (rows + tile_rows() - 1) / tile_rows(); }
     std::size_t row_tile_bytes() const noexcept;
 };
+
+// An embedding or an output head, which some models store as a ternary matrix too.
+using EmbeddingMatrix = std::variant<FloatMatrix, TernaryMatrix>;
 
 constexpr std::size_t round_up(std::size_t size, std::size_t multiple) noexcept {
     return (size + multiple - 1) / multiple * multiple;
@@ -54,15 +62,16 @@ T* grown(AlignedBuffer<T>& buffer, std::size_t size) {
 
 // What one thread needs for itself.
 struct ThreadScratch {
-    AlignedBuffer<std::int32_t> sums;   // integer products of a few tokens and rows
-    AlignedBuffer<std::int8_t> codes;   // unpacked rows
-    AlignedBuffer<float> rows;          // the same as floats
-    AlignedBuffer<float> products;      // float products of a few tokens and rows
-    AlignedBuffer<float> scores;        // attention scores of a group of heads
+    AlignedBuffer<std::int32_t> sums;     // integer products of a few tokens and rows
+    AlignedBuffer<std::int8_t> codes;     // unpacked rows
+    AlignedBuffer<std::uint8_t> packed;   // the same, packed again as two_bit
+    AlignedBuffer<float> lane_scales;     // the scales of a few row tiles, as kernels read them
+    AlignedBuffer<float> products;        // float products of a few tokens and rows
+    AlignedBuffer<float> scores;          // attention scores of a group of heads
 
     std::size_t num_bytes() const noexcept {
-        return sums.size() * sizeof(std::int32_t) + codes.size() +
-               (rows.size() + products.size() + scores.size()) * sizeof(float);
+        return sums.size() * sizeof(std::int32_t) + codes.size() + packed.size() +
+               (lane_scales.size() + products.size() + scores.size()) * sizeof(float);
     }
 };
 
@@ -72,6 +81,7 @@ struct ThreadScratch {
 namespace cost {
 inline constexpr double worth_sharing = 20'000;
 inline constexpr double ternary_product = 0.01;  // of one weight and one int8 activation
+inline constexpr double ternary_by_float = 0.04; // of one weight and one float
 inline constexpr double float_product = 0.06;    // of one f32, f16 or bf16 weight and one float
 inline constexpr double value = 0.5;             // of a row that is normalized, gated or quantized
 inline constexpr double angle = 60;              // its sine and cosine
@@ -159,20 +169,34 @@ struct Product {
 };
 
 // Multiplies one input with several matrices of its depth: y = (codes_x . codes_w) * (scale_x * scale_w), exact integers
-// until the last step; or, for an input that is not quantized, y = (x . codes_w) * scale_w in the order of a dot product.
-void multiply(Team& team, const LinearInput& input, std::initializer_list<Product> products);
+// until the last step; or, for an input that is not quantized, y = (x . codes_w) * scale_w in the order that
+// TernaryKernels::multiply_two_bit_floats states. With a scale for each group of columns, y is the sum over the groups,
+// in their order, beginning at zero.
+void multiply(Team& team, const LinearInput& input, std::span<const Product> products);
 
 // Rows of an embedding as floats: out[t] = embedding[ids[t]].
-void embed(Team& team, const FloatMatrix& embedding, std::span<const std::int32_t> ids, float* out);
+void embed(Team& team, const EmbeddingMatrix& embedding, std::span<const std::int32_t> ids, float* out);
 
-// out[v][r] = dot(matrix[r], vectors[v]): the output head.
-void project(Team& team, const FloatMatrix& matrix, const float* vectors, std::size_t num_vectors, float* out);
+// out[v][r] = dot(matrix[r], vectors[v]): the output head. A ternary one multiplies floats, as multiply does.
+void project(Team& team, const EmbeddingMatrix& matrix, const float* vectors, std::size_t num_vectors, float* out);
+
+// The basis in which the inputs of some models' matrices are: every block of block_size values turned by
+// R = (1 / sqrt(block_size)) H S, with H[i][j] = (-1)^popcount(i & j) and S a diagonal of signs.
+struct BasisRotation {
+    std::size_t block_size = 0;  // a power of two; 0: no rotation
+    std::vector<float> signs;    // one for each value of a row, -1 or 1; empty: all 1
+
+    bool empty() const noexcept { return block_size == 0; }
+};
+
+// row = R row: into the basis, before a product. `size`, the width of the row, is a multiple of the block size.
+void rotate_in(const FloatKernels& kernels, const BasisRotation& rotation, float* row, std::size_t size) noexcept;
+// row = R^T row: back from it, after an embedding has been looked up.
+void rotate_back(const FloatKernels& kernels, const BasisRotation& rotation, float* row, std::size_t size) noexcept;
 
 // Cosines and sines of the angles of one position: angle[i] = float(position) * inverse_frequencies[i] in float32, its
-// cosine and sine rounded to float32 (the convention of Hugging Face's implementations).
-void rotation(std::size_t position, std::span<const float> inverse_frequencies, float* cosines, float* sines) noexcept;
-
-// theta^(-2 i / head_dim) for i < head_dim / 2, rounded to float32.
-std::vector<float> inverse_frequencies(double theta, std::size_t head_dim);
+// cosine and sine rounded to float32 (the convention of Hugging Face's implementations), then times factor.
+void rotation(std::size_t position, std::span<const float> inverse_frequencies, float factor, float* cosines,
+              float* sines) noexcept;
 
 }  // namespace tercet

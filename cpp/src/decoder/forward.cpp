@@ -1,6 +1,5 @@
 // The forward pass. Read it beside src/tercet/reference/decoder.py, which is the same model in NumPy.
 #include <algorithm>
-#include <cmath>
 
 #include "decoder/weights.hpp"
 #include "tercet/decoder.hpp"
@@ -17,25 +16,54 @@ const DecoderConfig& checked(const DecoderConfig& config, const DecoderWeights& 
     return config;
 }
 
+// Whether the matrices that follow one norm can read one input.
+bool projections_share_inputs(const DecoderWeights& weights) {
+    return std::all_of(weights.layers.begin(), weights.layers.end(), [](const LayerWeights& layer) {
+        return layer.q.input_norm.empty() && layer.q.rotation == layer.k.rotation && layer.q.rotation == layer.v.rotation &&
+               layer.gate.rotation == layer.up.rotation;
+    });
+}
+
+// to += from
+void add_row(const float* from, std::size_t size, float* to) noexcept {
+    for (std::size_t i = 0; i < size; ++i) to[i] += from[i];
+}
+
 }  // namespace
 
 Decoder::Decoder(const DecoderConfig& config, DecoderWeights weights, const KernelTable& kernels, int num_threads)
     : config_(checked(config, weights)),
       weights_(std::move(weights)),
-      inverse_frequencies_(inverse_frequencies(config.rope_theta, config.head_dim)),
+      shares_inputs_(projections_share_inputs(weights_)),
       team_(kernels, num_threads) {}
 
 void Decoder::forward(KvCache& cache, const Batch& batch, float* logits) {
     const std::lock_guard turn(one_caller_);
     check_batch(config_, cache.shape(), batch, writers_);
     const FloatEnvironment environment;
-    const std::size_t tokens = batch.token_ids.size(), hidden = config_.hidden_size;
-    grown(wanted_, batch.logit_rows.size() * hidden);
+    const std::size_t rows = batch.logit_rows.size(), hidden = config_.hidden_size;
+    run_layers(cache, batch, grown(wanted_, rows * hidden));
+    if (rows == 0) return;
+    if (const BasisRotation* rotation = weights_.head_rotation.get()) {
+        for (std::size_t i = 0; i < rows; ++i) rotate_in(kernels().floats, *rotation, wanted_.data() + i * hidden, hidden);
+    }
+    project(team_, weights_.output_head, wanted_.data(), rows, logits);
+}
 
+void Decoder::hidden_states(KvCache& cache, const Batch& batch, float* states) {
+    const std::lock_guard turn(one_caller_);
+    check_batch(config_, cache.shape(), batch, writers_);
+    const FloatEnvironment environment;
+    run_layers(cache, batch, states);
+}
+
+// Everything but the output head: states[i] = norm(x of token logit_rows[i]).
+void Decoder::run_layers(KvCache& cache, const Batch& batch, float* states) {
+    const std::size_t tokens = batch.token_ids.size(), hidden = config_.hidden_size;
     for (std::size_t begin = 0; begin < tokens; begin += tokens_per_step) {
         const std::size_t end = std::min(begin + tokens_per_step, tokens);
         place_tokens(batch, begin, end);
-        embed(team_, weights_.embedding, batch.token_ids.subspan(begin, end - begin), residual_.data());
+        embed_tokens(batch.token_ids.subspan(begin, end - begin));
         for (std::size_t layer = 0; layer < config_.num_layers; ++layer) {
             attention(layer, cache);
             feed_forward(weights_.layers[layer]);
@@ -44,97 +72,152 @@ void Decoder::forward(KvCache& cache, const Batch& batch, float* logits) {
             const auto row = static_cast<std::size_t>(batch.logit_rows[i]);
             if (begin <= row && row < end) {
                 kernels().floats.rms_norm(residual(row - begin), weights_.final_norm.data(), hidden,
-                                          config_.rms_norm_epsilon, wanted_.data() + i * hidden);
+                                          config_.rms_norm_epsilon, states + i * hidden);
             }
         }
     }
-    if (!batch.logit_rows.empty())
-        project(team_, weights_.output_head, wanted_.data(), batch.logit_rows.size(), logits);
 }
 
 std::size_t Decoder::scratch_bytes() const noexcept {
     std::size_t floats = 0;
     for (const AlignedBuffer<float>* buffer :
-         {&cosines_, &sines_, &residual_, &query_, &key_, &value_, &gate_, &up_, &wanted_})
+         {&angles_.cosines, &angles_.sines, &local_angles_.cosines, &local_angles_.sines, &residual_, &query_, &key_, &value_,
+          &gate_, &up_, &branch_, &wanted_})
         floats += buffer->size();
-    return floats * sizeof(float) + input_.scratch_bytes() + team_.scratch_bytes();
+    return floats * sizeof(float) + input_.scratch_bytes() + own_input_.scratch_bytes() + team_.scratch_bytes();
 }
 
-// x = x + O( sub_norm( attend( rotate(Q h), rotate(K h), V h ) ) ),  h = norm(x)
+// x = embedding[token_ids] * embedding_scale
+void Decoder::embed_tokens(std::span<const std::int32_t> token_ids) {
+    const std::size_t hidden = config_.hidden_size;
+    const BasisRotation* rotation = weights_.embedding_rotation.get();
+    embed(team_, weights_.embedding, token_ids, residual_.data());
+    if (rotation == nullptr && config_.embedding_scale == 1.0F) return;
+    team_.for_each(token_ids.size(), cost::value * static_cast<double>(hidden), [&](std::size_t token) {
+        if (rotation != nullptr) rotate_back(kernels().floats, *rotation, residual(token), hidden);
+        for (float& value : std::span(residual(token), hidden)) value *= config_.embedding_scale;
+    });
+}
+
+// x = x + post_norm( O( sub_norm( attend( rotate(norm(Q h)), rotate(norm(K h)), V h ) ) ) ),  h = norm(x)
 void Decoder::attention(std::size_t layer, KvCache& cache) {
     const LayerWeights& weights = weights_.layers[layer];
     const FloatKernels& floats = kernels().floats;
     const std::size_t head_dim = config_.head_dim, half = head_dim / 2, block_tokens = cache.shape().block_tokens;
-    const float score_scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
+    const std::size_t window = config_.windows[layer];
+    const RotaryAngles& angles = window == 0 ? angles_ : local_angles_;
 
-    normalize_residual(weights.attention_norm);
-    multiply(team_, input_, {{weights.q, query_.data()}, {weights.k, key_.data()}, {weights.v, value_.data()}});
+    normalize_residual(weights.attention_norm, weights.q);
+    project_input({{weights.q, query_.data()}, {weights.k, key_.data()}, {weights.v, value_.data()}});
 
     const double row_work = cost::value * static_cast<double>(config_.query_size() + 2 * config_.kv_size());
     team_.for_each(places_.size(), row_work, [&](std::size_t token) {
+        const float *cosines = angles.cosines.data() + token * half, *sines = angles.sines.data() + token * half;
+        const auto place_heads = [&](float* heads, std::size_t num_heads, const NormWeight& norm, float scale) {
+            for (float* head = heads; head < heads + num_heads * head_dim; head += head_dim) {
+                if (!norm.empty()) floats.rms_norm(head, norm.data(), head_dim, config_.rms_norm_epsilon, head);
+                floats.rotate(head, cosines, sines, half, scale);
+            }
+        };
         float *query = query_.data() + token * config_.query_size(), *key = key_.data() + token * config_.kv_size();
-        const float *cosines = cosines_.data() + token * half, *sines = sines_.data() + token * half;
-        for (std::size_t head = 0; head < config_.num_heads; ++head)
-            floats.rotate(query + head * head_dim, cosines, sines, half, score_scale);
-        for (std::size_t head = 0; head < config_.num_kv_heads; ++head)
-            floats.rotate(key + head * head_dim, cosines, sines, half, 1.0F);
+        place_heads(query, config_.num_heads, weights.q_norm, config_.attention_scale);
+        place_heads(key, config_.num_kv_heads, weights.k_norm, 1.0F);
         const auto [position, block_table] = places_[token];
         cache.store(floats, layer, static_cast<std::size_t>(block_table[position / block_tokens]), position % block_tokens,
                     key, value_.data() + token * config_.kv_size());
     });
 
     input_.prepare(places_.size(), config_.query_size(), config_.quantize_activations);
-    attend(team_, cache, layer, places_, query_.data(), config_.num_heads, input_.row(0));
-    team_.for_each(places_.size(), row_work, [&](std::size_t token) { finish_input(weights.attention_sub_norm, token); });
-    multiply(team_, input_, {{weights.o, residual_.data(), true}});
+    attend(team_, cache, layer, places_, window, query_.data(), config_.num_heads, input_.row(0));
+    team_.for_each(places_.size(), row_work,
+                   [&](std::size_t token) { finish_input(weights.attention_sub_norm, weights.o, token); });
+    add_to_residual(weights.o, weights.attention_post_norm);
 }
 
-// x = x + Down( sub_norm( activation(Gate h) * (Up h) ) ),  h = norm(x)
+// x = x + post_norm( Down( sub_norm( activation(Gate h) * (Up h) ) ) ),  h = norm(x)
 void Decoder::feed_forward(const LayerWeights& weights) {
-    const FloatKernels& floats = kernels().floats;
-    const auto gated = config_.activation == Activation::relu2 ? floats.gated_relu2 : floats.gated_silu;
+    const auto gated = gated_kernel(kernels().floats, config_.activation);
     const std::size_t ffn = config_.ffn_size;
 
-    normalize_residual(weights.ffn_norm);
-    multiply(team_, input_, {{weights.gate, gate_.data()}, {weights.up, up_.data()}});
+    normalize_residual(weights.ffn_norm, weights.gate);
+    project_input({{weights.gate, gate_.data()}, {weights.up, up_.data()}});
 
     input_.prepare(places_.size(), ffn, config_.quantize_activations);
     team_.for_each(places_.size(), cost::value * static_cast<double>(2 * ffn), [&](std::size_t token) {
         gated(gate_.data() + token * ffn, up_.data() + token * ffn, ffn, input_.row(token));
-        finish_input(weights.ffn_sub_norm, token);
+        finish_input(weights.ffn_sub_norm, weights.down, token);
     });
-    multiply(team_, input_, {{weights.down, residual_.data(), true}});
+    add_to_residual(weights.down, weights.ffn_post_norm);
 }
 
-// The next linear layer reads norm(x).
-void Decoder::normalize_residual(const NormWeight& weight) {
+// The next linear layer, of which `reader` is the first matrix, reads norm(x).
+void Decoder::normalize_residual(const NormWeight& weight, const Projection& reader) {
     input_.prepare(places_.size(), config_.hidden_size, config_.quantize_activations);
     team_.for_each(places_.size(), cost::value * static_cast<double>(config_.hidden_size), [&](std::size_t token) {
         kernels().floats.rms_norm(residual(token), weight.data(), config_.hidden_size, config_.rms_norm_epsilon,
                                   input_.row(token));
-        input_.quantize(kernels().floats, token);
+        if (shares_inputs_) finish_row(input_, reader, token);
     });
 }
 
 // The next linear layer reads what is in its input, after the sub-norm if the model has one.
-void Decoder::finish_input(const NormWeight& sub_norm, std::size_t token) noexcept {
+void Decoder::finish_input(const NormWeight& sub_norm, const Projection& reader, std::size_t token) noexcept {
     float* row = input_.row(token);
     if (!sub_norm.empty())
         kernels().floats.rms_norm(row, sub_norm.data(), sub_norm.size(), config_.rms_norm_epsilon, row);
-    input_.quantize(kernels().floats, token);
+    if (shares_inputs_) finish_row(input_, reader, token);
+}
+
+void Decoder::finish_row(LinearInput& input, const Projection& reader, std::size_t token) noexcept {
+    if (reader.rotation) rotate_in(kernels().floats, *reader.rotation, input.row(token), input.depth());
+    input.quantize(kernels().floats, token);
+}
+
+// Multiplies the input with several matrices: together, or one after the other where each makes its own of it.
+void Decoder::project_input(std::initializer_list<Target> targets) {
+    products_.clear();
+    for (const auto& [projection, out, accumulate] : targets) products_.push_back({projection.matrix, out, accumulate});
+    if (shares_inputs_) return multiply(team_, input_, products_);
+
+    const std::size_t depth = input_.depth();
+    own_input_.prepare(places_.size(), depth, config_.quantize_activations);
+    for (std::size_t i = 0; i < products_.size(); ++i) {
+        const Projection& reader = targets.begin()[i].projection;
+        team_.for_each(places_.size(), cost::value * static_cast<double>(depth), [&](std::size_t token) {
+            const float* from = input_.row(token);
+            float* row = own_input_.row(token);
+            if (reader.input_norm.empty())
+                std::copy_n(from, depth, row);
+            else
+                kernels().floats.rms_norm(from, reader.input_norm.data(), depth, config_.projection_norm_epsilon, row);
+            finish_row(own_input_, reader, token);
+        });
+        multiply(team_, own_input_, std::span(products_).subspan(i, 1));
+    }
+}
+
+// x = x + projection of the input, after the post norm if the model has one.
+void Decoder::add_to_residual(const Projection& projection, const NormWeight& post_norm) {
+    if (post_norm.empty()) return project_input({{projection, residual_.data(), true}});
+    const std::size_t hidden = config_.hidden_size;
+    project_input({{projection, branch_.data()}});
+    team_.for_each(places_.size(), cost::value * static_cast<double>(hidden), [&](std::size_t token) {
+        float* row = branch_.data() + token * hidden;
+        kernels().floats.rms_norm(row, post_norm.data(), hidden, config_.rms_norm_epsilon, row);
+        add_row(row, hidden, residual(token));
+    });
 }
 
 // Positions, block tables and rotations of tokens [begin, end), and room for everything that a step computes.
 void Decoder::place_tokens(const Batch& batch, std::size_t begin, std::size_t end) {
-    const std::size_t tokens = end - begin, half = config_.head_dim / 2;
-    grown(cosines_, tokens * half);
-    grown(sines_, tokens * half);
+    const std::size_t tokens = end - begin;
     grown(residual_, tokens * config_.hidden_size);
     grown(query_, tokens * config_.query_size());
     grown(key_, tokens * config_.kv_size());
     grown(value_, tokens * config_.kv_size());
     grown(gate_, tokens * config_.ffn_size);
     grown(up_, tokens * config_.ffn_size);
+    if (!weights_.layers[0].attention_post_norm.empty()) grown(branch_, tokens * config_.hidden_size);
 
     places_.resize(tokens);
     std::size_t sequence = 0;
@@ -144,8 +227,18 @@ void Decoder::place_tokens(const Batch& batch, std::size_t begin, std::size_t en
         places_[token - begin] = {static_cast<std::size_t>(batch.context_lengths[sequence]) + offset,
                                   batch.block_tables.row(sequence).data()};
     }
-    team_.for_each(tokens, cost::angle * static_cast<double>(half), [&](std::size_t token) {
-        rotation(places_[token].position, inverse_frequencies_, cosines_.data() + token * half, sines_.data() + token * half);
+    const auto num_global = std::count(config_.windows.begin(), config_.windows.end(), 0);
+    if (num_global > 0) place_angles(config_.rotary, angles_);
+    if (num_global < std::ssize(config_.windows)) place_angles(config_.local_rotary, local_angles_);
+}
+
+void Decoder::place_angles(const RotaryConfig& rotary, RotaryAngles& angles) {
+    const std::size_t half = config_.head_dim / 2;
+    grown(angles.cosines, places_.size() * half);
+    grown(angles.sines, places_.size() * half);
+    team_.for_each(places_.size(), cost::angle * static_cast<double>(half), [&](std::size_t token) {
+        rotation(places_[token].position, rotary.inverse_frequencies, rotary.attention_factor,
+                 angles.cosines.data() + token * half, angles.sines.data() + token * half);
     });
 }
 

@@ -1,5 +1,6 @@
 // Float operations have one order of additions and no fused multiply-add, so instruction sets must agree in every bit.
 // Sizes lie on both sides of the 16 lanes and of the blocks that the kernels unroll.
+#include <bit>
 #include <cstring>
 
 #include "dispatch/random_values.hpp"
@@ -94,6 +95,7 @@ void test_float_kernels(const FloatKernels& kernels, const FloatKernels& referen
     };
     test_gate("gated_relu2", &FloatKernels::gated_relu2);
     test_gate("gated_silu", &FloatKernels::gated_silu);
+    test_gate("gated_gelu_tanh", &FloatKernels::gated_gelu_tanh);
     const auto test_rescale = [&](const char* operation, auto rescale) {
         test(operation, [rescale](K k, R random, std::size_t size) {
             std::vector<std::int32_t> sums(size);
@@ -111,6 +113,11 @@ void test_float_kernels(const FloatKernels& kernels, const FloatKernels& referen
         const Reals cosines = random.reals(half), sines = random.reals(half);
         k.rotate(head.data(), cosines.data(), sines.data(), half, 0.3f);
         return head;
+    });
+    test("hadamard", [](K k, R random, std::size_t size) {
+        Reals values = random.reals(std::bit_floor(size));
+        k.hadamard(values.data(), values.size());
+        return values;
     });
     test("softmax", [](K k, R random, std::size_t size) {
         Reals scores = random.reals(size);

@@ -1,6 +1,7 @@
 // The linear layers: one input, already normalized (and quantized), times one or several ternary matrices.
 #include <algorithm>
 
+#include "ops/lane_scales.hpp"
 #include "tercet/ops.hpp"
 
 namespace tercet {
@@ -45,31 +46,145 @@ void multiply_quantized(const KernelTable& kernels, const LinearInput& input, co
     });
 }
 
-// Float activations: the codes of one row tile become floats, then it is a product of float matrices. Plain and exact in
-// its order; models that quantize their activations, that is nearly all, never come here.
-void multiply_floats(const KernelTable& kernels, const LinearInput& input, const Product& product, Share tiles,
-                     ThreadScratch& scratch) noexcept {
-    const TernaryMatrix& matrix = product.matrix;
-    const auto unpack = matrix.packing == Packing::two_bit ? kernels.ternary.unpack_two_bit
-                                                           : kernels.ternary.unpack_five_per_byte;
-    const std::size_t tile_rows = matrix.tile_rows(), depth = matrix.depth;
+// Row tiles of 16 whose product is computed in one call: their scales, spread over lanes, stay in L2.
+constexpr std::size_t lane_scales_at_once = 16384;
+std::size_t row_tiles_at_once(const TernaryMatrix& matrix) {
+    return std::max<std::size_t>(1, lane_scales_at_once / (two_bit_tile_rows * matrix.groups()));
+}
+
+// A part of a matrix as kernels of the two_bit packing read it.
+struct TwoBitPart {
+    const std::uint8_t* packed;
+    std::size_t group_size;
+    std::size_t row_tile_begin, row_tile_end;  // of `packed`
+    const float* scales;                       // [row tiles][groups][16 rows]
+    std::size_t first_row, rows;               // of the matrix
+};
+
+// Calls part(TwoBitPart) for the rows of `tiles` (of the packing of the matrix). A matrix of another packing is packed
+// again, tile by tile: it has no kernels of its own but those for one scale per row.
+template <class Part>
+void for_each_two_bit_part(const KernelTable& kernels, const TernaryMatrix& matrix, Share tiles, ThreadScratch& scratch,
+                           Part part) noexcept {
+    const std::size_t group_size = matrix.grouped() ? matrix.group_size : round_up(matrix.depth, two_bit_tile_columns);
+    const auto run = [&](const std::uint8_t* packed, std::size_t begin, std::size_t end, std::size_t first_row) {
+        const std::size_t rows = std::min((end - begin) * two_bit_tile_rows, matrix.rows - first_row);
+        spread_scales(matrix, first_row, rows, scratch.lane_scales.data());
+        part(TwoBitPart{packed, group_size, begin, end, scratch.lane_scales.data(), first_row, rows});
+    };
+    if (matrix.packing == Packing::two_bit) {
+        const std::size_t step = row_tiles_at_once(matrix);
+        for (std::size_t tile = tiles.begin; tile < tiles.end; tile += step)
+            run(matrix.packed, tile, std::min(tile + step, tiles.end), tile * two_bit_tile_rows);
+        return;
+    }
     for (std::size_t tile = tiles.begin; tile < tiles.end; ++tile) {
-        const std::size_t row = tile * tile_rows, rows = std::min(tile_rows, matrix.rows - row);
-        unpack(matrix.packed + tile * matrix.row_tile_bytes(), rows, depth, scratch.codes.data());
-        std::copy_n(scratch.codes.data(), rows * depth, scratch.rows.data());
-        for (std::size_t token = 0; token < input.tokens(); token += tokens_at_once) {
-            const std::size_t tokens = std::min(tokens_at_once, input.tokens() - token);
-            kernels.floats.dot_rows_f32(scratch.rows.data(), rows, depth, input.values() + token * depth, depth,
-                                        tokens, scratch.products.data(), rows);
-            for (std::size_t t = 0; t < tokens; ++t) {
-                float* out = product.out + (token + t) * matrix.rows + row;
-                for (std::size_t r = 0; r < rows; ++r) {
-                    const float scale = matrix.scales[(row + r) * matrix.scale_step];
-                    const float value = scratch.products[t * rows + r] * scale;
-                    out[r] = product.accumulate ? out[r] + value : value;
-                }
-            }
+        const std::size_t row = tile * five_per_byte_tile_rows, rows = std::min(five_per_byte_tile_rows, matrix.rows - row);
+        kernels.ternary.unpack_five_per_byte(matrix.packed + tile * matrix.row_tile_bytes(), rows, matrix.depth,
+                                             scratch.codes.data());
+        kernels.ternary.pack_two_bit(scratch.codes.data(), rows, matrix.depth, scratch.packed.data());
+        run(scratch.packed.data(), 0, round_up(rows, two_bit_tile_rows) / two_bit_tile_rows, row);
+    }
+}
+
+// Moves products [tokens][padded_rows] of the rows of a part to where they go.
+void place(const float* products, std::size_t padded_rows, std::size_t first_row, std::size_t rows, std::size_t tokens,
+           std::size_t out_stride, bool accumulate, float* out) noexcept {
+    for (std::size_t t = 0; t < tokens; ++t) {
+        const float* from = products + t * padded_rows;
+        float* to = out + t * out_stride + first_row;
+        if (accumulate) {
+            for (std::size_t r = 0; r < rows; ++r) to[r] += from[r];
+        } else {
+            std::copy_n(from, rows, to);
         }
+    }
+}
+
+// A product that kernels compute as floats at once: block(part, tiles, first token, tokens, products, their stride).
+template <class Block>
+void multiply_parts(const KernelTable& kernels, const Product& product, std::size_t num_tokens, Share tiles,
+                    ThreadScratch& scratch, Block block) noexcept {
+    const TernaryMatrix& matrix = product.matrix;
+    for_each_two_bit_part(kernels, matrix, tiles, scratch, [&](const TwoBitPart& whole) {
+        for_each_block({whole.row_tile_begin, whole.row_tile_end}, two_bit_tile_rows, num_tokens,
+                       [&](std::size_t tile, std::size_t tile_end, std::size_t first_token, std::size_t tokens) {
+            const std::size_t skipped = tile - whole.row_tile_begin, padded_rows = (tile_end - tile) * two_bit_tile_rows;
+            const std::size_t offset = skipped * two_bit_tile_rows;
+            TwoBitPart part = whole;
+            part.row_tile_begin = tile;
+            part.row_tile_end = tile_end;
+            part.scales += offset * matrix.groups();
+            block(part, first_token, tokens, scratch.products.data(), padded_rows);
+            place(scratch.products.data(), padded_rows, whole.first_row + offset, std::min(padded_rows, whole.rows - offset),
+                  tokens, matrix.rows, product.accumulate, product.out + first_token * matrix.rows);
+        });
+    });
+}
+
+// The sum of the codes of each token and group of columns, [tokens][groups].
+void sum_groups(const LinearInput& input, std::size_t group_size, std::size_t groups, std::int32_t* sums) noexcept {
+    for (std::size_t token = 0; token < input.tokens(); ++token) {
+        const std::int8_t* codes = input.codes() + token * input.code_stride();
+        for (std::size_t g = 0; g < groups; ++g) {
+            const std::size_t end = std::min((g + 1) * group_size, input.depth());
+            std::int32_t sum = 0;
+            for (std::size_t k = g * group_size; k < end; ++k) sum += codes[k];
+            sums[token * groups + g] = sum;
+        }
+    }
+}
+
+// A scale for each group of columns. `group_sums` are those of the input for the group size of the matrix.
+void multiply_grouped(const KernelTable& kernels, const LinearInput& input, const std::int32_t* group_sums,
+                      const Product& product, Share tiles, ThreadScratch& scratch) noexcept {
+    const std::size_t groups = product.matrix.groups();
+    multiply_parts(kernels, product, input.tokens(), tiles, scratch,
+                   [&](const TwoBitPart& part, std::size_t first_token, std::size_t tokens, float* out, std::size_t stride) {
+        kernels.ternary.matmul_two_bit_grouped({.packed = part.packed,
+                                                .depth = product.matrix.depth,
+                                                .group_size = part.group_size,
+                                                .row_tile_begin = part.row_tile_begin,
+                                                .row_tile_end = part.row_tile_end,
+                                                .activations = input.codes() + first_token * input.code_stride(),
+                                                .activation_stride = input.code_stride(),
+                                                .group_sums = group_sums + first_token * groups,
+                                                .activation_scales = input.scales() + first_token,
+                                                .scales = part.scales,
+                                                .tokens = tokens,
+                                                .out = out,
+                                                .out_stride = stride});
+    });
+}
+
+void multiply_floats(const KernelTable& kernels, const float* vectors, std::size_t num_vectors, const Product& product,
+                     Share tiles, ThreadScratch& scratch) noexcept {
+    const std::size_t depth = product.matrix.depth;
+    multiply_parts(kernels, product, num_vectors, tiles, scratch,
+                   [&](const TwoBitPart& part, std::size_t first, std::size_t count, float* out, std::size_t stride) {
+        kernels.ternary.multiply_two_bit_floats({.packed = part.packed,
+                                                 .depth = depth,
+                                                 .group_size = part.group_size,
+                                                 .row_tile_begin = part.row_tile_begin,
+                                                 .row_tile_end = part.row_tile_end,
+                                                 .vectors = vectors + first * depth,
+                                                 .vector_stride = depth,
+                                                 .scales = part.scales,
+                                                 .num_vectors = count,
+                                                 .out = out,
+                                                 .out_stride = stride});
+    });
+}
+
+// Room for the parts of a matrix; here, where running out of memory can still be reported.
+void make_room(Team& team, const TernaryMatrix& matrix) {
+    for (ThreadScratch& scratch : team.scratch()) {
+        const std::size_t repacked = matrix.packing == Packing::two_bit ? 0 : five_per_byte_tile_rows;
+        const std::size_t row_tiles = std::max(row_tiles_at_once(matrix), repacked / two_bit_tile_rows);
+        grown(scratch.lane_scales, row_tiles * two_bit_tile_rows * matrix.groups());
+        grown(scratch.products, products_at_once);
+        grown(scratch.codes, repacked * matrix.depth);
+        grown(scratch.packed, repacked * round_up(matrix.depth, two_bit_tile_columns) / 4);
     }
 }
 
@@ -97,30 +212,44 @@ std::size_t LinearInput::scratch_bytes() const noexcept {
            scales_.size() * sizeof(float);
 }
 
-void multiply(Team& team, const LinearInput& input, std::initializer_list<Product> products) {
-    for (ThreadScratch& scratch : team.scratch()) {  // grow here, where running out of memory can still be reported
-        if (input.quantized()) {
-            grown(scratch.sums, products_at_once);
-        } else {
-            grown(scratch.codes, five_per_byte_tile_rows * input.depth());
-            grown(scratch.rows, five_per_byte_tile_rows * input.depth());
-            grown(scratch.products, five_per_byte_tile_rows * tokens_at_once);
-        }
-    }
+void multiply(Team& team, const LinearInput& input, std::span<const Product> products) {
     double work = 0.0;
+    std::size_t most_groups = 0;
     for (const Product& product : products) {
-        work += static_cast<double>(product.matrix.rows * product.matrix.depth * input.tokens()) *
-                (input.quantized() ? cost::ternary_product : cost::float_product);
+        const TernaryMatrix& matrix = product.matrix;
+        work += static_cast<double>(matrix.rows * matrix.depth * input.tokens()) *
+                (input.quantized() ? cost::ternary_product : cost::ternary_by_float);
+        if (matrix.grouped()) most_groups = std::max(most_groups, matrix.groups());
+        if (matrix.grouped() || !input.quantized()) make_room(team, matrix);
     }
+    for (ThreadScratch& scratch : team.scratch())
+        if (input.quantized()) grown(scratch.sums, std::max(products_at_once, input.tokens() * most_groups));
+
     team.together(work, [&](auto share, ThreadScratch& scratch) {
+        std::size_t group_size = 0;  // of which scratch.sums holds the sums
         for (const Product& product : products) {
-            const Share tiles = share(product.matrix.row_tiles());
-            if (input.quantized()) {
-                multiply_quantized(team.kernels(), input, product, tiles, scratch);
+            const TernaryMatrix& matrix = product.matrix;
+            const Share tiles = share(matrix.row_tiles());
+            if (!input.quantized()) {
+                multiply_floats(team.kernels(), input.values(), input.tokens(), product, tiles, scratch);
+            } else if (matrix.grouped()) {
+                if (group_size != matrix.group_size)
+                    sum_groups(input, matrix.group_size, matrix.groups(), scratch.sums.data());
+                group_size = matrix.group_size;
+                multiply_grouped(team.kernels(), input, scratch.sums.data(), product, tiles, scratch);
             } else {
-                multiply_floats(team.kernels(), input, product, tiles, scratch);
+                multiply_quantized(team.kernels(), input, product, tiles, scratch);
+                group_size = 0;
             }
         }
+    });
+}
+
+void project_ternary(Team& team, const TernaryMatrix& matrix, const float* vectors, std::size_t num_vectors, float* out) {
+    make_room(team, matrix);
+    const double work = cost::ternary_by_float * static_cast<double>(matrix.rows * matrix.depth * num_vectors);
+    team.together(work, [&](auto share, ThreadScratch& scratch) {
+        multiply_floats(team.kernels(), vectors, num_vectors, {matrix, out}, share(matrix.row_tiles()), scratch);
     });
 }
 

@@ -48,22 +48,6 @@ void exponentials(const double* x, std::size_t size, double* out) noexcept {
     for (std::size_t i = 0; i < size; ++i) out[i] = exponential_inline(x[i]);
 }
 
-double logarithm(double x) noexcept {
-    std::uint64_t bits = std::bit_cast<std::uint64_t>(x);
-    auto exponent = static_cast<std::int64_t>(bits >> 52) - 1023;
-    bits = (bits & 0x000F'FFFF'FFFF'FFFF) | 0x3FF0'0000'0000'0000;
-    double m = std::bit_cast<double>(bits);  // [1, 2)
-    if (m > 1.41421356237309514547) {
-        m *= 0.5;
-        ++exponent;
-    }
-    const double s = (m - 1.0) / (m + 1.0), square = s * s;
-    double series = 0.0;
-    for (int power = 23; power >= 3; power -= 2) series = (series + 1.0 / power) * square;
-    const auto e = static_cast<double>(exponent);
-    return e * ln2_high + (2.0 * s + (2.0 * s * series + e * ln2_low));
-}
-
 SineCosine sine_cosine(double x) noexcept {
     constexpr double two_over_pi = 6.36619772367581382433e-01;
     constexpr double half_pi_1 = 1.57079632673412561417e+00, half_pi_2 = 6.07710050630396597660e-11,

@@ -14,7 +14,8 @@ Matrices are taken where they lie, memory-mapped files included; only the weight
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -36,14 +37,43 @@ _CONFIG_FIELDS = (
     "head_dim",
     "vocab_size",
     "max_context",
-    "rope_theta",
+    "inverse_frequencies",
+    "local_inverse_frequencies",
+    "rope_attention_factor",
     "rms_norm_eps",
+    "embedding_scale",
     "activation",
+    "qk_norm",
+    "projection_norms",
     "attention_sub_norm",
     "ffn_sub_norm",
+    "post_norms",
     "tied_embeddings",
     "quantize_activations",
 )
+
+
+class Rotation(Protocol):
+    """The basis that inputs are turned into; `tercet.models.rotation.Rotation` is one."""
+
+    @property
+    def block_size(self) -> int:
+        """Elements that are turned together."""
+
+    @property
+    def inputs(self) -> Sequence[str]:
+        """Canonical names of the matrices whose input is turned."""
+
+    @property
+    def outputs(self) -> Sequence[str]:
+        """Canonical names of the tables whose rows are turned back."""
+
+    @property
+    def signs(self) -> Collection[str]:
+        """The widths that have signs, in decimal."""
+
+    def signs_of(self, width: int) -> npt.NDArray[np.float32]:
+        """The signs of inputs of a width, float32 [width]."""
 
 
 class DecoderConfig(Protocol):
@@ -55,7 +85,39 @@ class DecoderConfig(Protocol):
 
     @property
     def num_layers(self) -> int:
-        """How many layers there are. The other fields are those of `ModelConfig`, except token ids."""
+        """How many layers there are."""
+
+    @property
+    def head_dim(self) -> int:
+        """Width of a head."""
+
+    @property
+    def attention_scale(self) -> float | None:
+        """What scores are multiplied by, None for 1 / sqrt(head_dim)."""
+
+    @property
+    def rope_attention_factor(self) -> float:
+        """What cosines and sines are multiplied by, except in layers with a window and their own base."""
+
+    @property
+    def rope_local_theta(self) -> float | None:
+        """The rotary base of layers with a window, None for the same as elsewhere."""
+
+    @property
+    def rotation(self) -> Rotation | None:
+        """The rotated basis of the weights, if they are in one."""
+
+    @property
+    def rms_norm_eps(self) -> float:
+        """What RMSNorm adds to the mean square."""
+
+    @property
+    def projection_norm_eps(self) -> float | None:
+        """The same for the norms of projections, None for no other."""
+
+    @property
+    def layer_windows(self) -> Sequence[int | None]:
+        """How many positions a token sees in each layer, None for all. The rest is as in `ModelConfig`."""
 
 
 class TernaryMatrix(Protocol):
@@ -79,7 +141,7 @@ class TernaryMatrix(Protocol):
 
     @property
     def scales(self) -> npt.NDArray[np.float32]:
-        """Multipliers, one-dimensional: one for the matrix or one per row."""
+        """Multipliers, one-dimensional: one for the matrix, one per row, or one per row and group (row-major)."""
 
 
 class FloatMatrix(Protocol):
@@ -113,7 +175,7 @@ class Decoder:
 
     Raises:
         ParameterError: a matrix is missing, or its shape, type or size does not follow from the config.
-        UnsupportedModelError: a matrix has a scale for each group of columns.
+        UnsupportedModelError: a matrix has a scale for groups that are not a multiple of 16 columns.
         IsaError: the processor lacks the instruction set.
     """
 
@@ -125,6 +187,14 @@ class Decoder:
         isa: str | None = None,
     ) -> None:
         fields = {name: getattr(config, name) for name in _CONFIG_FIELDS}
+        fields["layer_windows"] = [window or 0 for window in config.layer_windows]
+        has_own = config.rope_local_theta is not None
+        fields["local_rope_attention_factor"] = 1.0 if has_own else config.rope_attention_factor
+        fields["rotation"] = None if config.rotation is None else _rotation(config.rotation)
+        own = config.projection_norm_eps
+        fields["projection_norm_eps"] = config.rms_norm_eps if own is None else own
+        scale = config.attention_scale
+        fields["attention_scale"] = 1 / math.sqrt(config.head_dim) if scale is None else scale
         tensors = {name: _borrowed(name, matrix) for name, matrix in matrices.items()}
         self.core = _core.Decoder(fields, tensors, threads, isa)
 
@@ -142,6 +212,11 @@ class Decoder:
     def vocab_size(self) -> int:
         """Columns of the logits."""
         return self.core.vocab_size
+
+    @property
+    def hidden_size(self) -> int:
+        """Columns of the hidden states."""
+        return self.core.hidden_size
 
     @property
     def max_context(self) -> int:
@@ -180,11 +255,29 @@ class Decoder:
         """
         return self.core.forward(
             cache.core,
-            _integers("token_ids", token_ids, 1),
-            _integers("sequence_starts", sequence_starts, 1),
-            _integers("context_lengths", context_lengths, 1),
-            _integers("block_tables", block_tables, 2),
-            _integers("logit_rows", logit_rows, 1),
+            *_batch(token_ids, sequence_starts, context_lengths, block_tables, logit_rows),
+        )
+
+    def hidden_states(
+        self,
+        cache: KvCache,
+        token_ids: Integers,
+        sequence_starts: Integers,
+        context_lengths: Integers,
+        block_tables: npt.NDArray[np.int32] | Sequence[Sequence[int]],
+        logit_rows: Integers,
+    ) -> npt.NDArray[np.float32]:
+        """Do what `forward` does, without the output head: return what it would read.
+
+        Returns:
+            float32 [logit_rows, hidden], the last layer's output after the final norm.
+
+        Raises:
+            ParameterError: as for `forward`.
+        """
+        return self.core.hidden_states(
+            cache.core,
+            *_batch(token_ids, sequence_starts, context_lengths, block_tables, logit_rows),
         )
 
 
@@ -236,12 +329,46 @@ def _borrowed(name: str, matrix: TernaryMatrix | FloatMatrix) -> _core.TernaryMa
     if packing is None:
         return _core.FloatMatrix(matrix.data, matrix.type, matrix.rows, matrix.depth)  # type: ignore[union-attr]
     scales = matrix.scales  # type: ignore[union-attr]
+    group_size = 0
     if scales.size not in (1, matrix.rows):
-        raise UnsupportedModelError(
-            f"{name} has {scales.size} scales for {matrix.rows} rows: a scale for each group of columns, "
-            "which the decoder does not compute; requantize with one scale per tensor or row"
-        )
-    return _core.TernaryMatrix(matrix.data, packing, matrix.rows, matrix.depth, scales)
+        groups = scales.size // matrix.rows
+        group_size = matrix.depth // groups if groups else 0
+        if not group_size or scales.size != matrix.rows * groups or matrix.depth != groups * group_size:
+            raise ParameterError(
+                f"{name} has {scales.size} scales, expected 1, one for each of its {matrix.rows} rows, or "
+                f"one for each row and group of its {matrix.depth} columns"
+            )
+        if group_size % 16:
+            raise UnsupportedModelError(
+                f"{name} has a scale for every {group_size} columns; the decoder computes groups of a "
+                "multiple of 16 columns. Requantize it with such groups, or one scale per tensor or row."
+            )
+    return _core.TernaryMatrix(matrix.data, packing, matrix.rows, matrix.depth, scales, group_size)
+
+
+def _rotation(rotation: Rotation) -> dict[str, Any]:
+    return {
+        "block_size": rotation.block_size,
+        "inputs": list(rotation.inputs),
+        "outputs": list(rotation.outputs),
+        "signs": {int(width): rotation.signs_of(int(width)) for width in rotation.signs},
+    }
+
+
+def _batch(
+    token_ids: Integers,
+    sequence_starts: Integers,
+    context_lengths: Integers,
+    block_tables: npt.NDArray[np.int32] | Sequence[Sequence[int]],
+    logit_rows: Integers,
+) -> tuple[npt.NDArray[np.int32], ...]:
+    return (
+        _integers("token_ids", token_ids, 1),
+        _integers("sequence_starts", sequence_starts, 1),
+        _integers("context_lengths", context_lengths, 1),
+        _integers("block_tables", block_tables, 2),
+        _integers("logit_rows", logit_rows, 1),
+    )
 
 
 def _integers(name: str, values: object, dimensions: int) -> npt.NDArray[np.int32]:

@@ -15,6 +15,7 @@ __all__ = [
     "add_weighted_rows",
     "dot_rows",
     "gated",
+    "hadamard",
     "narrow_f16",
     "quantize",
     "rescale",
@@ -39,7 +40,7 @@ def rms_norm(x: Floats, weight: Floats, epsilon: float, isa: str | None = None) 
 
 
 def gated(gate: Floats, up: Floats, activation: str, isa: str | None = None) -> Floats:
-    """Return activation(gate) * up, where activation is `relu2` or `silu`."""
+    """Return activation(gate) * up, where activation is `relu2`, `silu` or `gelu_tanh`."""
     return _core.gated(_floats(gate), _floats(up), activation, isa)
 
 
@@ -57,9 +58,26 @@ def rescale(
     )
 
 
-def rotate(head: Floats, position: int, theta: float, factor: float = 1.0, isa: str | None = None) -> Floats:
-    """Turn a head float32 [head_dim] by its position (halves form the pairs), then multiply by factor."""
-    return _core.rotate(_floats(head), position, theta, factor, isa)
+def rotate(
+    head: Floats,
+    position: int,
+    inverse_frequencies: Floats,
+    attention_factor: float = 1.0,
+    factor: float = 1.0,
+    isa: str | None = None,
+) -> Floats:
+    """Turn a head float32 [head_dim] by its position (halves form the pairs), then multiply by factor.
+
+    Pair i turns by position * inverse_frequencies[i] radians, cosine and sine times attention_factor.
+    """
+    return _core.rotate(
+        _floats(head), position, _floats(inverse_frequencies), attention_factor, factor, isa
+    )
+
+
+def hadamard(values: Floats, block_size: int, isa: str | None = None) -> Floats:
+    """Return H v / sqrt(block_size) of every block v of values [rows, width], H[i, j] = (-1)^popcount(i & j)."""
+    return _core.hadamard(_floats(values), block_size, isa)
 
 
 def softmax(scores: Floats, isa: str | None = None) -> Floats:

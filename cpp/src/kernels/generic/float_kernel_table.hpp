@@ -1,6 +1,7 @@
 // The float kernels of whichever instruction set includes this file: one definition, one object per folder.
 #pragma once
 
+#include "hadamard.hpp"
 #include "row_kernels.hpp"
 #include "token_kernels.hpp"
 
@@ -12,9 +13,11 @@ constexpr FloatKernels generic_float_kernels = {
     .rms_norm = rms_norm,
     .gated_relu2 = gated_relu2,
     .gated_silu = gated_silu,
+    .gated_gelu_tanh = gated_gelu_tanh,
     .rescale = rescale,
     .rescale_add = rescale_add,
     .rotate = rotate,
+    .hadamard = hadamard,
     .softmax = softmax,
     .dot_rows_f32 = dot_rows_f32,
     .dot_rows_f16 = dot_rows_f16,
