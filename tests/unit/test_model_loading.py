@@ -214,7 +214,7 @@ def test_weights_that_are_no_numbers(tmp_path: Path, name: str, value: float) ->
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"GGUF\x03\0\0\0", "a GGUF file"),
+        (b"tjgg\x03\0\0\0", "older than GGUF"),
         (b"PK\x03\x04 and so on", "zip archive .*pickles run code"),
         (b"\x80\x04\x95", "pickle"),
         (b"\x40\0\0\0\0\0\0\0{}", "single safetensors file"),
@@ -236,3 +236,13 @@ def test_what_is_not_there(tmp_path: Path) -> None:
     for path in (tmp_path / "absent", tmp_path / "absent" / "deeper", tmp_path):
         with pytest.raises(TercetError, match=str(path)):
             load_model(path)
+
+
+def test_a_safetensors_file_stands_for_its_folder(tiny_model_folder: Path, tmp_path: Path) -> None:
+    model = load_model(tiny_model_folder / "model.safetensors")
+    assert model.path == tiny_model_folder
+    assert model.config == TINY_CONFIG
+    other = folder(tmp_path, MASTERS) / "adapter.safetensors"
+    other.write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    with pytest.raises(UnsupportedFormatError, match=r"not among the weights .* model\.safetensors"):
+        load_model(other)

@@ -2,6 +2,7 @@
 
     native file (.tercet)       mapped; matrices are views into the file
     Hugging Face folder         mapped; what is stored in other ways becomes ours as it is looked up
+    GGUF file                   the same; `gguf_source` has what its parts mean
 
 Here the parts are checked against each other: every tensor that the config calls for is there, in its shape
 and in a type that it may have, and no other. What passes can be given to the decoder.
@@ -18,8 +19,10 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from tercet.errors import FormatError, ModelNotFoundError, UnsupportedFormatError
+from tercet.errors import FormatError, ModelNotFoundError, ParameterError, UnsupportedFormatError
 from tercet.formats.floats import FLOAT_TYPES
+from tercet.formats.gguf import GgufFile, KernelConfig
+from tercet.formats.gguf.tensor_types import LAYOUTS, I2SLayout
 from tercet.formats.huggingface import HuggingFaceFolder
 from tercet.formats.mapped_file import MappedFile
 from tercet.formats.matrices import FloatMatrix, PackedMatrix
@@ -27,6 +30,7 @@ from tercet.formats.stored_model import StoredModel
 from tercet.formats.tercet import TercetFile
 from tercet.formats.tercet.layout import VERSION
 from tercet.models.config import ModelConfig
+from tercet.models.gguf_source import read_gguf_model
 from tercet.models.tensor_names import is_ternary, tensor_shapes
 from tercet.quantization.packings import packing as packing_of
 from tercet.quantization.ternary_tensor import TernaryTensor
@@ -37,6 +41,7 @@ __all__ = ["LoadedModel", "TensorInfo", "load_model", "may_be_ternary"]
 
 TOKENIZER_BLOB = "tokenizer.json"
 TOKENIZER_MODEL = "tokenizer.model"
+SAFETENSORS = ".safetensors"
 Matrix = PackedMatrix | FloatMatrix
 ReferenceWeight = TernaryTensor | npt.NDArray[np.float32]
 T = TypeVar("T")
@@ -104,16 +109,26 @@ class LoadedModel:
 
 
 def load_model(
-    path: str | os.PathLike[str], verify: bool | None = None, packing: str = "two_bit"
+    path: str | os.PathLike[str],
+    verify: bool | None = None,
+    packing: str = "two_bit",
+    *,
+    layout: str | None = None,
+    kernels: KernelConfig | None = None,
 ) -> LoadedModel:
     """Open the model at `path`.
 
     Args:
-        path: a native file or a folder; `tercet.models.registry.resolve` turns names into paths.
+        path: a native file, a GGUF file, a model folder, or a safetensors file in one;
+            `tercet.models.registry.resolve` turns names into paths.
         verify: whether to check a native file's content against its checksums (by default up to 4 GiB).
         packing: how masters that become ternary are packed; a native file keeps its own.
+        layout: how the I2_S tensors of a GGUF file lie, `canonical`, `rows` or `arm`, where that cannot be
+            found out.
+        kernels: for TL1 and TL2 in a GGUF file, the kernel config of the build that made it.
 
     Raises:
+        ParameterError: there is no such layout.
         FormatError: it is damaged, or its parts do not fit together.
         UnsupportedFormatError: it is a file of another kind.
         UnsupportedModelError: it holds a model that this release does not run.
@@ -122,9 +137,33 @@ def load_model(
     found = Path(path)
     if found.is_dir():
         return _load_stored(_with_tokenizer(HuggingFaceFolder(found).stored_model()), packing)
-    if not TercetFile.recognizes(found):
-        _refuse_other_files(found)
-    return _load_native(TercetFile(found, verify))
+    if TercetFile.recognizes(found):
+        return _load_native(TercetFile(found, verify))
+    if GgufFile.recognizes(found):
+        return _load_stored(read_gguf_model(found, _checked_layout(layout), kernels), packing)
+    if found.suffix == SAFETENSORS and (found.parent / "config.json").is_file():
+        return _load_stored(_with_tokenizer(_folder_of(found).stored_model()), packing)
+    raise _unknown_file(found)
+
+
+def _checked_layout(layout: str | None) -> I2SLayout | None:
+    for known in LAYOUTS:
+        if layout == known:
+            return known
+    if layout is not None:
+        raise ParameterError(f"there is no layout {layout!r}; I2_S has {', '.join(LAYOUTS)}")
+    return None
+
+
+def _folder_of(file: Path) -> HuggingFaceFolder:
+    """Open the folder that a safetensors file is in, if it is the weights of that folder."""
+    folder = HuggingFaceFolder(file.parent)
+    if file.name not in (names := folder.weight_files):
+        raise UnsupportedFormatError(
+            f"{file} is not among the weights of its folder, which are {', '.join(names[:3])}. "
+            "Give the folder to open those; this file may be an adapter, or a part of another model."
+        )
+    return folder
 
 
 def _load_native(file: TercetFile) -> LoadedModel:
@@ -184,8 +223,7 @@ def _with_tokenizer(stored: StoredModel) -> StoredModel:
     known, size = fields["eos_token_ids"], fields["vocab_size"]
     ends = (end for end in vocabulary.eos_token_ids if end not in known and end < size)
     fields["eos_token_ids"] = (*known, *ends)
-    if not vocabulary.add_bos:
-        fields["bos_token_id"] = None
+    fields["add_bos"] = vocabulary.add_bos
     return dataclasses.replace(
         stored,
         model_fields=fields,
@@ -299,22 +337,25 @@ def _check_shape(file: Path, name: str, found: tuple[int, ...], expected: tuple[
         raise FormatError(f"{file}: tensor {name} has the shape {list(found)}, expected {list(expected)}")
 
 
-def _refuse_other_files(path: Path) -> None:
-    """Raise for a file that is not ours, saying what it is if that can be seen."""
+def _unknown_file(path: Path) -> FormatError:
+    """Make the error for a file that we do not open, saying what it is if that can be seen."""
     if not path.exists():
         raise ModelNotFoundError(f"no file or folder is at {path}")
     file = MappedFile(path)
     first = file.view(0, min(16, file.num_bytes), "the first bytes").tobytes()
     kinds = {
-        b"GGUF": "a GGUF file, which this release does not read",
         b"PK\x03\x04": "a zip archive (a PyTorch checkpoint?); pickles run code, so we never read one",
         b"\x80": "a pickle; pickles run code, so we never read one",
+        b"ggml": "a GGML file of 2023, older than GGUF; convert its original again",
+        b"lmgg": "a GGML file of 2023, older than GGUF; convert its original again",
+        b"tjgg": "a GGML file of 2023, older than GGUF; convert its original again",
     }
     kind = next((kind for magic, kind in kinds.items() if first.startswith(magic)), None)
     if kind is None and first[8:9] == b"{":
         kind = (
-            "a single safetensors file; the folder it came in also holds config.json, which says what it is"
+            "a single safetensors file without config.json beside it, which says what model it is; "
+            "get the whole folder"
         )
     if kind is None:
         kind = f"not a model file: it begins with {first[:8]!r}"
-    raise UnsupportedFormatError(f"{path} is {kind}. Give a .tercet file or a Hugging Face folder.")
+    return UnsupportedFormatError(f"{path} is {kind}. Give a .tercet file, a GGUF file or a model folder.")

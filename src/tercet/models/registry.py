@@ -17,6 +17,7 @@ __all__ = ["DEFAULT_MODEL", "known_models", "resolve"]
 
 DEFAULT_MODEL = "llama-tercet-tiny"
 SUFFIX = ".tercet"
+SUFFIXES = (SUFFIX, ".gguf", ".safetensors")
 DATA = Path(__file__).parent / "data"
 
 
@@ -58,12 +59,16 @@ def _what_there_is(text: str, known: list[str]) -> str:
     if not _looks_like_a_local_path(text) and (hint := advice(text)) is not None:
         return hint
     names = ", ".join(known) or "none"
-    return f"{tried}. The known names are: {names}; or give the path of a .tercet file or a model folder."
+    return (
+        f"{tried}. The known names are: {names}; "
+        "or give the path of a .tercet file, a GGUF file or a model folder."
+    )
 
 
 def _looks_like_a_local_path(text: str) -> bool:
-    return text.startswith((".", "~", os.sep)) or text.endswith(SUFFIX)
+    # ORG/NAME:FILE.gguf names a file on the Hub.
+    return text.startswith((".", "~", os.sep)) or (text.endswith(SUFFIXES) and ":" not in text)
 
 
 def _looks_like_a_path(text: str) -> bool:
-    return text.startswith((".", "~")) or any(mark in text for mark in ("/", os.sep, SUFFIX))
+    return text.startswith((".", "~")) or any(mark in text for mark in ("/", os.sep, *SUFFIXES))

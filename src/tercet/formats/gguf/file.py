@@ -244,9 +244,12 @@ class GgufFile:
     def recognizes(path: str | os.PathLike[str]) -> bool:
         """Say whether a file begins like a GGUF file; False if it cannot be read."""
         try:
+            # Only a regular file is opened: a pipe would make us wait for its writer.
+            if not Path(path).is_file():
+                return False
             with Path(path).open("rb") as file:
                 return file.read(len(MAGIC)) == MAGIC
-        except OSError:
+        except (OSError, ValueError):  # ValueError: a name with a zero byte
             return False
 
 

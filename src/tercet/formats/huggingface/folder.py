@@ -93,6 +93,11 @@ class HuggingFaceFolder:
         return self._weights.tensors
 
     @property
+    def weight_files(self) -> tuple[str, ...]:
+        """The names of the files that the tensors are in."""
+        return tuple(file.path.name for file in self._weights.files)
+
+    @property
     def kind(self) -> str:
         """What the folder is, for people."""
         storage = self.quantization
