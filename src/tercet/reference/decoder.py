@@ -94,11 +94,8 @@ class ReferenceDecoder:
         x = self._embedded(ids) * np.float32(self.config.embedding_scale)
         positions = np.arange(len(ids))
         for layer in range(self.config.num_layers):
-            attended = self._attention(layer, x, positions)
-            x = x + self._post_norm(f"layers.{layer}.attention_post_norm", attended)
-            x = x + self._post_norm(
-                f"layers.{layer}.ffn_post_norm", self._feed_forward(f"layers.{layer}.", x)
-            )
+            x = x + self._attention(layer, x, positions)
+            x = x + self._feed_forward(f"layers.{layer}.", x)
         return self._norm("final_norm", x)
 
     def _embedded(self, ids: NDArray[np.int64]) -> Array:
