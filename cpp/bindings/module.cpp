@@ -11,6 +11,7 @@ void bind_isa(nb::module_& module);
 void bind_kernels(nb::module_& module);
 void bind_probes(nb::module_& module);
 void bind_decoder(nb::module_& module);
+void bind_linear(nb::module_& module);
 void bind_sampling(nb::module_& module);
 
 namespace {
@@ -42,5 +43,6 @@ NB_MODULE(_core, module) {
     bind_kernels(module);
     bind_probes(module);
     bind_decoder(module);
+    bind_linear(module);
     bind_sampling(module);
 }
