@@ -18,15 +18,22 @@ using AnyVector = nb::ndarray<nb::ro, nb::ndim<1>, nb::c_contig, nb::device::cpu
 // A packed matrix and the arrays that it lies in.
 class TernaryMatrixArray {
   public:
-    TernaryMatrixArray(ByteVector data, const std::string& packing, std::size_t rows, std::size_t depth, FloatVector scales)
+    // A group_size of 0 stands for scales that are 1 or one per row.
+    TernaryMatrixArray(ByteVector data, const std::string& packing, std::size_t rows, std::size_t depth, FloatVector scales,
+                       std::size_t group_size)
         : data_(std::move(data)), scales_(std::move(scales)), packing_(packing) {
         check_packed_size("TernaryMatrix", packed_matrix("TernaryMatrix", packing, rows, depth), data_.size());
-        if (scales_.size() != 1 && scales_.size() != rows)
-            reject("TernaryMatrix", "scales", "1 or " + std::to_string(rows) + " numbers",
-                   std::to_string(scales_.size()));
+        if (group_size % two_bit_tile_columns != 0)
+            reject("TernaryMatrix", "group_size", "a multiple of " + std::to_string(two_bit_tile_columns),
+                   std::to_string(group_size));
         const Packing kind = packing == "two_bit" ? Packing::two_bit : Packing::five_per_byte;
         const std::size_t scale_step = scales_.size() == 1 ? 0 : 1;
-        matrix_ = {kind, data_.data(), rows, depth, scales_.data(), scale_step};
+        matrix_ = {kind, data_.data(), rows, depth, scales_.data(), scale_step, group_size};
+        const std::size_t per_row = matrix_.groups();
+        if (scales_.size() != rows * per_row && (matrix_.grouped() || scales_.size() != 1))
+            reject("TernaryMatrix", "scales",
+                   (matrix_.grouped() ? "" : "1 or ") + std::to_string(rows * per_row) + " numbers",
+                   std::to_string(scales_.size()));
     }
 
     const TernaryMatrix& matrix() const noexcept { return matrix_; }

@@ -25,6 +25,8 @@ template <class Try>
 void for_each_operation(KernelTable& table, Try&& attempt) {
     attempt("matmul_two_bit", table.ternary.matmul_two_bit);
     attempt("matmul_five_per_byte", table.ternary.matmul_five_per_byte);
+    attempt("matmul_two_bit_grouped", table.ternary.matmul_two_bit_grouped);
+    attempt("multiply_two_bit_floats", table.ternary.multiply_two_bit_floats);
     attempt("pack_two_bit", table.ternary.pack_two_bit);
     attempt("pack_five_per_byte", table.ternary.pack_five_per_byte);
     attempt("unpack_two_bit", table.ternary.unpack_two_bit);
@@ -36,6 +38,7 @@ void for_each_operation(KernelTable& table, Try&& attempt) {
     attempt("rescale", table.floats.rescale);
     attempt("rescale_add", table.floats.rescale_add);
     attempt("rotate", table.floats.rotate);
+    attempt("hadamard", table.floats.hadamard);
     attempt("softmax", table.floats.softmax);
     attempt("dot_rows_f32", table.floats.dot_rows_f32);
     attempt("dot_rows_f16", table.floats.dot_rows_f16);

@@ -1,6 +1,7 @@
-// Ternary x int8: the two packings of a weight matrix, and the operations on them, one function pointer each.
+// The two packings of a ternary weight matrix, and the operations on them, one function pointer each.
 //
-// Everything here is exact integer arithmetic: every instruction set gives the same integers, whatever the bytes hold.
+// Sums of codes and int8 activations are exact integers: every instruction set gives the same, whatever the bytes hold.
+// Where floats are added, the order is stated, so every instruction set gives the same bits.
 //
 // two_bit        rows padded to 16, depth padded to 16. A tile of 16 rows x 16 columns is 64 bytes, tiles in the order
 //                [row_tile][depth_tile]. Byte 4*r + c of a tile holds four codes + 1 of row r:
@@ -49,9 +50,50 @@ struct TernaryMatmul {
     std::size_t out_stride;
 };
 
+// The same for a matrix with a scale for each row and group of columns. In float32, for each token t and row r:
+//
+//     total = 0;   for each group g in order:   total += float(sum of g) * (activation_scales[t] * scale(r, g))
+//
+// where the sum of a group is the exact integer as above.
+struct GroupedTernaryMatmul {
+    const std::uint8_t* packed;
+    std::size_t depth;
+    std::size_t group_size;  // columns that share a scale, a multiple of 16; the last group may be shorter
+    std::size_t row_tile_begin, row_tile_end;
+    const std::int8_t* activations;   // [tokens][activation_stride], zero from depth to the stride
+    std::size_t activation_stride;    // depth rounded up to activation_alignment, or more
+    const std::int32_t* group_sums;   // [tokens][groups], the sum of the activations of each group
+    const float* activation_scales;   // [tokens]
+    const float* scales;              // [row_tile_end - row_tile_begin][groups][16 rows]: as lanes, not as rows
+    std::size_t tokens;
+    float* out;  // [tokens][out_stride], column 0 is the first row of row_tile_begin
+    std::size_t out_stride;
+};
+
+// Ternary x float. In float32, for each vector v and row r:
+//
+//     total = 0;   for each group g in order:   total += ((s0 + s2) + (s1 + s3)) * scale(r, g)
+//
+// where s_c = the sum over the columns k of the group with k % 4 = c, in order, of code(r, k) * vectors[v][k]. Each of
+// these products is exact. A matrix with a scale per tensor or row is one group.
+struct FloatTernaryMatmul {
+    const std::uint8_t* packed;
+    std::size_t depth;
+    std::size_t group_size;  // a multiple of 16; the last group may be shorter
+    std::size_t row_tile_begin, row_tile_end;
+    const float* vectors;  // [num_vectors][vector_stride]; nothing beyond depth is read
+    std::size_t vector_stride;
+    const float* scales;  // [row_tile_end - row_tile_begin][groups][16 rows]
+    std::size_t num_vectors;
+    float* out;  // [num_vectors][out_stride], column 0 is the first row of row_tile_begin
+    std::size_t out_stride;
+};
+
 struct TernaryKernels {
     void (*matmul_two_bit)(const TernaryMatmul& task) noexcept;
     void (*matmul_five_per_byte)(const TernaryMatmul& task) noexcept;
+    void (*matmul_two_bit_grouped)(const GroupedTernaryMatmul& task) noexcept;
+    void (*multiply_two_bit_floats)(const FloatTernaryMatmul& task) noexcept;
 
     // codes int8[rows][depth] to packed bytes, padding included. Returns the index of the first code outside
     // {-1, 0, 1}, or rows * depth when there is none.
@@ -70,8 +112,8 @@ struct TernaryKernels {
 
 // The names of the operations, in the order of the struct (dispatch checks that there are as many).
 inline constexpr const char* ternary_operation_names[] = {
-    "matmul_two_bit",     "matmul_five_per_byte", "pack_two_bit",
-    "pack_five_per_byte", "unpack_two_bit",       "unpack_five_per_byte",
+    "matmul_two_bit", "matmul_five_per_byte", "matmul_two_bit_grouped", "multiply_two_bit_floats",
+    "pack_two_bit",   "pack_five_per_byte",   "unpack_two_bit",         "unpack_five_per_byte",
 };
 
 }  // namespace tercet

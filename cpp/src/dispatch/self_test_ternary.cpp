@@ -1,7 +1,9 @@
 // Exact operations must give the reference's integers for any bytes, so the test feeds pseudo-random bytes (also those
 // that no honest packing contains) and extreme activations, in shapes around the tile and register-block sizes.
+// Operations that add floats must give the reference's bits.
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 
 #include "dispatch/random_values.hpp"
 #include "dispatch/self_test.hpp"
@@ -63,6 +65,92 @@ SelfTestResult test_matmul(const char* operation, Matmul kernel, Matmul referenc
     return {operation, true, ""};
 }
 
+constexpr std::size_t group_sizes[] = {16, 128, 640, 1024};  // part of a panel, several panels, more than the depth
+
+// The first float that differs in any bit, or an empty text.
+std::string difference(const std::vector<float>& got, const std::vector<float>& expected, std::size_t stride) {
+    for (std::size_t i = 0; i < got.size(); ++i)
+        if (std::memcmp(&got[i], &expected[i], sizeof(float)) != 0)
+            return "token " + std::to_string(i / stride) + ", row " + std::to_string(i % stride) + " is " +
+                   std::to_string(got[i]) + " instead of " + std::to_string(expected[i]);
+    return "";
+}
+
+// Calls compare(shape, group size, random, packed bytes, scales) for each shape and group size until it finds something.
+template <class Compare>
+SelfTestResult test_groups(const char* operation, Compare compare) {
+    for (const Shape& shape : matmul_shapes) {
+        for (const std::size_t group_size : group_sizes) {
+            RandomValues random(shape.depth + group_size);
+            const std::size_t groups = (shape.depth + group_size - 1) / group_size;
+            std::vector<std::uint8_t> packed(shape.row_tiles * ((shape.depth + two_bit_tile_columns - 1) / two_bit_tile_columns) *
+                                             tile_bytes);
+            std::generate(packed.begin(), packed.end(), [&] { return random.byte(); });
+            const std::vector<float> scales = random.reals(shape.row_tiles * groups * two_bit_tile_rows);
+            const std::string found = compare(shape, group_size, groups, random, packed, scales);
+            if (!found.empty())
+                return {operation, false, describe(shape) + ", groups of " + std::to_string(group_size) + ": " + found};
+        }
+    }
+    return {operation, true, ""};
+}
+
+SelfTestResult test_grouped_matmul(const TernaryKernels& kernels, const TernaryKernels& reference) {
+    const char* const operation = "matmul_two_bit_grouped";
+    if (kernels.matmul_two_bit_grouped == reference.matmul_two_bit_grouped) return {operation, true, ""};
+    return test_groups(operation, [&](const Shape& shape, std::size_t group_size, std::size_t groups, RandomValues& random,
+                                      const std::vector<std::uint8_t>& packed, const std::vector<float>& scales) {
+        const std::size_t stride =
+            (shape.depth + activation_alignment - 1) / activation_alignment * activation_alignment;
+        std::vector<std::int8_t> activations(shape.tokens * stride);
+        std::vector<std::int32_t> sums(shape.tokens * groups);
+        for (std::size_t token = 0; token < shape.tokens; ++token) {
+            for (std::size_t column = 0; column < shape.depth; ++column) {
+                const auto value = static_cast<std::int8_t>(token == 0 ? 127 : random.byte());
+                activations[token * stride + column] = value;
+                sums[token * groups + column / group_size] += value;
+            }
+        }
+        const std::vector<float> activation_scales = random.reals(shape.tokens);
+        const std::size_t out_stride = shape.row_tiles * two_bit_tile_rows + 3;
+        std::vector<float> expected(shape.tokens * out_stride, 7.0F), got(expected);
+        GroupedTernaryMatmul task{packed.data(),
+                                  shape.depth,
+                                  group_size,
+                                  0,
+                                  shape.row_tiles,
+                                  activations.data(),
+                                  stride,
+                                  sums.data(),
+                                  activation_scales.data(),
+                                  scales.data(),
+                                  shape.tokens,
+                                  expected.data(),
+                                  out_stride};
+        reference.matmul_two_bit_grouped(task);
+        task.out = got.data();
+        kernels.matmul_two_bit_grouped(task);
+        return difference(got, expected, out_stride);
+    });
+}
+
+SelfTestResult test_float_matmul(const TernaryKernels& kernels, const TernaryKernels& reference) {
+    const char* const operation = "multiply_two_bit_floats";
+    if (kernels.multiply_two_bit_floats == reference.multiply_two_bit_floats) return {operation, true, ""};
+    return test_groups(operation, [&](const Shape& shape, std::size_t group_size, std::size_t, RandomValues& random,
+                                      const std::vector<std::uint8_t>& packed, const std::vector<float>& scales) {
+        const std::size_t stride = shape.depth + 5, out_stride = shape.row_tiles * two_bit_tile_rows + 3;
+        const std::vector<float> vectors = random.reals(shape.tokens * stride);
+        std::vector<float> expected(shape.tokens * out_stride, 7.0F), got(expected);
+        FloatTernaryMatmul task{packed.data(),  shape.depth, group_size,    0,            shape.row_tiles, vectors.data(),
+                                stride,         scales.data(), shape.tokens, expected.data(), out_stride};
+        reference.multiply_two_bit_floats(task);
+        task.out = got.data();
+        kernels.multiply_two_bit_floats(task);
+        return difference(got, expected, out_stride);
+    });
+}
+
 using Pack = std::size_t (*)(const std::int8_t*, std::size_t, std::size_t, std::uint8_t*) noexcept;
 using Unpack = std::size_t (*)(const std::uint8_t*, std::size_t, std::size_t, std::int8_t*) noexcept;
 
@@ -94,6 +182,8 @@ void test_ternary_kernels(const TernaryKernels& kernels, const TernaryKernels& r
                                   two_bit_tile_columns));
     results.push_back(test_matmul("matmul_five_per_byte", kernels.matmul_five_per_byte, reference.matmul_five_per_byte,
                                   five_per_byte_tile_rows, five_per_byte_tile_columns));
+    results.push_back(test_grouped_matmul(kernels, reference));
+    results.push_back(test_float_matmul(kernels, reference));
     test_packing("pack_two_bit", "unpack_two_bit", kernels.pack_two_bit, reference.pack_two_bit, kernels.unpack_two_bit,
                  reference.unpack_two_bit, 2 * 2 * tile_bytes, results);
     test_packing("pack_five_per_byte", "unpack_five_per_byte", kernels.pack_five_per_byte, reference.pack_five_per_byte,

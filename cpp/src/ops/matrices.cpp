@@ -1,6 +1,8 @@
-#include "tercet/ops.hpp"
-
+// Embeddings and output heads, of floats or ternary.
 #include <algorithm>
+
+#include "ops/lane_scales.hpp"
+#include "tercet/ops.hpp"
 
 namespace tercet {
 
@@ -13,7 +15,42 @@ std::size_t TernaryMatrix::row_tile_bytes() const noexcept {
     return round_up(depth, columns) / columns * tile_bytes;
 }
 
-void embed(Team& team, const FloatMatrix& embedding, std::span<const std::int32_t> ids, float* out) {
+namespace {
+
+// One row of a two_bit matrix: 4 bytes of every tile.
+void widen_two_bit_row(const TernaryMatrix& matrix, std::size_t row, float* out) noexcept {
+    const std::uint8_t* tile =
+        matrix.packed + row / two_bit_tile_rows * matrix.row_tile_bytes() + row % two_bit_tile_rows * 4;
+    for (std::size_t column = 0; column < matrix.depth; column += two_bit_tile_columns, tile += tile_bytes) {
+        const float scale = matrix.scale(row, column);  // groups are whole tiles
+        const std::size_t columns = std::min(two_bit_tile_columns, matrix.depth - column);
+        for (std::size_t i = 0; i < columns; ++i)
+            out[column + i] = static_cast<float>((tile[i % 4] >> (i / 4 * 2) & 3) - 1) * scale;
+    }
+}
+
+// One row of a five_per_byte matrix: a byte of every block, the sign and magnitude of five digits of -1, 0 and 1.
+void widen_five_per_byte_row(const TernaryMatrix& matrix, std::size_t row, float* out) noexcept {
+    const std::uint8_t* block =
+        matrix.packed + row / five_per_byte_tile_rows * matrix.row_tile_bytes() + row % five_per_byte_tile_rows;
+    for (std::size_t column = 0; column < matrix.depth; column += five_per_byte_tile_columns, block += tile_bytes) {
+        const int magnitude = *block & 0x7F;
+        int digits = (*block & 0x80 ? -magnitude : magnitude) + 121;  // each digit one more: 0, 1 or 2
+        const std::size_t end = std::min(column + five_per_byte_tile_columns, matrix.depth);
+        for (std::size_t k = column; k < end; ++k, digits /= 3)
+            out[k] = static_cast<float>(digits % 3 - 1) * matrix.scale(row, k);
+    }
+}
+
+void embed_ternary(Team& team, const TernaryMatrix& embedding, std::span<const std::int32_t> ids, float* out) {
+    const std::size_t depth = embedding.depth;
+    const auto widen = embedding.packing == Packing::two_bit ? widen_two_bit_row : widen_five_per_byte_row;
+    team.for_each(ids.size(), 2 * cost::value * static_cast<double>(depth), [&](std::size_t token) {
+        widen(embedding, static_cast<std::size_t>(ids[token]), out + token * depth);
+    });
+}
+
+void embed_floats(Team& team, const FloatMatrix& embedding, std::span<const std::int32_t> ids, float* out) {
     const FloatKernels& kernels = team.kernels().floats;
     const std::size_t depth = embedding.depth;
     struct Row {
@@ -29,7 +66,7 @@ void embed(Team& team, const FloatMatrix& embedding, std::span<const std::int32_
     });
 }
 
-void project(Team& team, const FloatMatrix& matrix, const float* vectors, std::size_t num_vectors, float* out) {
+void project_floats(Team& team, const FloatMatrix& matrix, const float* vectors, std::size_t num_vectors, float* out) {
     const FloatKernels& kernels = team.kernels().floats;
     const std::size_t depth = matrix.depth;
     constexpr std::size_t vectors_in_cache = 32;  // 328 KB of a depth of 2560: they stay while the matrix streams past
@@ -51,6 +88,24 @@ void project(Team& team, const FloatMatrix& matrix, const float* vectors, std::s
         };
         std::visit(Dot{kernels, dot}, matrix.data);
     });
+}
+
+}  // namespace
+
+void embed(Team& team, const EmbeddingMatrix& embedding, std::span<const std::int32_t> ids, float* out) {
+    if (const auto* floats = std::get_if<FloatMatrix>(&embedding)) {
+        embed_floats(team, *floats, ids, out);
+    } else {
+        embed_ternary(team, std::get<TernaryMatrix>(embedding), ids, out);
+    }
+}
+
+void project(Team& team, const EmbeddingMatrix& matrix, const float* vectors, std::size_t num_vectors, float* out) {
+    if (const auto* floats = std::get_if<FloatMatrix>(&matrix)) {
+        project_floats(team, *floats, vectors, num_vectors, out);
+    } else {
+        project_ternary(team, std::get<TernaryMatrix>(matrix), vectors, num_vectors, out);
+    }
 }
 
 }  // namespace tercet

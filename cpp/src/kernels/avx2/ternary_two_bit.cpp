@@ -19,26 +19,10 @@
 // two far-apart row tiles at the same time, with prefetches into L2 running ahead; 3 and 4 tokens share the fields of
 // both halves of a row tile, 5 to 8 those of one half after the other (8 accumulators of the 16 registers); more tokens
 // come in blocks over the same row tile, which stays in L1 or L2.
-#include <immintrin.h>
-
-#include <cstring>
-
-#include "tercet/ternary_kernels.hpp"
+#include "two_bit_tiles.hpp"
 
 namespace tercet::avx2 {
 namespace {
-
-constexpr std::size_t half_rows = 8;
-constexpr std::size_t half_bytes = 32;
-constexpr std::size_t window_tiles = 10;
-constexpr std::size_t max_block_tokens = 8;
-constexpr std::size_t read_ahead_bytes = 4096;
-
-[[gnu::always_inline]] inline __m256i broadcast(const std::int8_t* four) {
-    std::int32_t bits;
-    std::memcpy(&bits, four, sizeof bits);
-    return _mm256_set1_epi32(bits);
-}
 
 // The product of one row tile, or more, with a few tokens: where its operands begin.
 struct Rows {
@@ -54,15 +38,6 @@ struct Rows {
 // `halves` halves of row tiles: one, the two of a row tile, or the four of two row tiles that are `distance` apart.
 template <std::size_t tokens, std::size_t halves>
 void multiply_halves(const Rows& rows, std::size_t distance) {
-    const auto row_of = [distance](std::size_t half) {
-        return half / 2 * distance * two_bit_tile_rows + half % 2 * half_rows;
-    };
-    const std::size_t row_tile_bytes = rows.depth_tiles * tile_bytes;
-    const auto byte_of = [distance, row_tile_bytes](std::size_t half) {
-        return half / 2 * distance * row_tile_bytes + half % 2 * half_bytes;
-    };
-
-    const __m256i lowest = _mm256_set1_epi8(3), ones = _mm256_set1_epi16(1);
     __m256i totals[tokens][halves];
 #pragma GCC unroll 8
     for (std::size_t token = 0; token < tokens; ++token)
@@ -70,51 +45,15 @@ void multiply_halves(const Rows& rows, std::size_t distance) {
         for (std::size_t half = 0; half < halves; ++half)
             totals[token][half] = _mm256_set1_epi32(-rows.activation_sums[token]);
 
-    const std::uint8_t* packed = rows.packed;
-    const std::int8_t* activations = rows.activations;
-    for (std::size_t begin = 0; begin < rows.depth_tiles; begin += window_tiles) {
-        const std::size_t left = rows.depth_tiles - begin, tiles = left < window_tiles ? left : window_tiles;
-        __m256i sums[tokens][halves] = {};
-        for (std::size_t tile = 0; tile < tiles; ++tile, packed += tile_bytes, activations += two_bit_tile_columns) {
-            __m256i fields[halves];
-#pragma GCC unroll 4
-            for (std::size_t half = 0; half < halves; ++half) {
-                const std::uint8_t* from = packed + byte_of(half);
-                if (half % 2 == 0) _mm_prefetch(reinterpret_cast<const char*>(from) + read_ahead_bytes, _MM_HINT_T1);
-                fields[half] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
-            }
-#pragma GCC unroll 4
-            for (std::size_t field = 0; field < 4; ++field) {
-                __m256i codes[halves];
-#pragma GCC unroll 4
-                for (std::size_t half = 0; half < halves; ++half) {
-                    codes[half] = _mm256_and_si256(fields[half], lowest);
-                    fields[half] = _mm256_srli_epi16(fields[half], 2);
-                }
-#pragma GCC unroll 8
-                for (std::size_t token = 0; token < tokens; ++token) {
-                    const __m256i four = broadcast(activations + token * rows.activation_stride + 4 * field);
-#pragma GCC unroll 4
-                    for (std::size_t half = 0; half < halves; ++half) {
-                        sums[token][half] =
-                            _mm256_add_epi16(sums[token][half], _mm256_maddubs_epi16(codes[half], four));
-                        asm("" : "+x"(sums[token][half]));  // or GCC adds in another order, with more than 16 registers
-                    }
-                }
-            }
-        }
-#pragma GCC unroll 8
-        for (std::size_t token = 0; token < tokens; ++token)
-#pragma GCC unroll 4
-            for (std::size_t half = 0; half < halves; ++half)
-                totals[token][half] = _mm256_add_epi32(totals[token][half], _mm256_madd_epi16(sums[token][half], ones));
-    }
+    add_tiles<tokens, halves>(rows.packed, distance * rows.depth_tiles * tile_bytes, rows.depth_tiles, rows.activations,
+                              rows.activation_stride, totals);
 
 #pragma GCC unroll 8
     for (std::size_t token = 0; token < tokens; ++token)
 #pragma GCC unroll 4
         for (std::size_t half = 0; half < halves; ++half)
-            _mm256_storeu_si256(reinterpret_cast<__m256i*>(rows.out + token * rows.out_stride + row_of(half)),
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(rows.out + token * rows.out_stride +
+                                                               row_of_half(half, distance)),
                                 totals[token][half]);
 }
 

@@ -5,10 +5,14 @@ namespace tercet::avx512_vnni {
 
 extern const FloatKernels float_kernels;
 void install_two_bit(TernaryKernels& kernels) noexcept;
+void install_two_bit_grouped(TernaryKernels& kernels) noexcept;
+void install_ternary_floats(TernaryKernels& kernels) noexcept;
 void install_probes(ProbeKernels& kernels) noexcept;
 
 void install(KernelTable& table) noexcept {
     install_two_bit(table.ternary);
+    install_two_bit_grouped(table.ternary);
+    install_ternary_floats(table.ternary);
     install_probes(table.probes);
     table.floats = float_kernels;
 }

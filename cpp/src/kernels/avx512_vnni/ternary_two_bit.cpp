@@ -25,26 +25,10 @@
 // embedded broadcasts in the panel form (one load for each vpdpbusd: 306 instead of 375 GMAC/s in L1); unrolling its
 // loop four times (5 % slower); prefetching activations into L1 (2 % slower); four accumulators for the four fields of
 // a stream.
-#include <immintrin.h>
-
-#include <cstring>
-
-#include "tercet/ternary_kernels.hpp"
+#include "two_bit_tiles.hpp"
 
 namespace tercet::avx512_vnni {
 namespace {
-
-constexpr std::size_t read_ahead_bytes = 2048;
-constexpr std::size_t max_block_tokens = 8;
-constexpr std::size_t panel_tiles = 3;         // side by side: 48 rows
-constexpr std::size_t panel_depth_tiles = 32;  // one after the other: 512 columns
-constexpr std::size_t max_pass_tokens = 144;   // their activations stay in L2 while the weights pass by
-
-[[gnu::always_inline]] inline __m512i broadcast(const std::int8_t* four) {
-    std::int32_t bits;
-    std::memcpy(&bits, four, sizeof bits);
-    return _mm512_set1_epi32(bits);
-}
 
 // The product of one row tile with a few tokens: where its operands begin.
 struct Rows {
@@ -57,44 +41,12 @@ struct Rows {
     std::size_t out_stride;
 };
 
-// Streams of weights that are read at the same time for a number of tokens: as many as the registers allow.
-constexpr std::size_t num_streams(std::size_t tokens) { return tokens <= 2 ? 4 : 2; }
-
 // One row tile of each stream, `distance` row tiles apart, with a few tokens.
 template <std::size_t tokens, std::size_t streams>
 void stream_row_tiles(const Rows& rows, std::size_t distance) {
     const std::size_t stream_bytes = distance * rows.depth_tiles * tile_bytes;
-    const __m512i mask[2] = {_mm512_set1_epi8(0x03), _mm512_set1_epi8(0x0C)};
     __m512i sums[streams][tokens][2] = {};  // in units of 1 and of 4
-    const std::uint8_t* packed = rows.packed;
-    const std::int8_t* activations = rows.activations;
-    for (std::size_t k = 0; k < rows.depth_tiles; ++k, packed += tile_bytes, activations += two_bit_tile_columns) {
-        __m512i tile[streams];
-#pragma GCC unroll 4
-        for (std::size_t stream = 0; stream < streams; ++stream) {
-            _mm_prefetch(packed + stream * stream_bytes + read_ahead_bytes, _MM_HINT_T1);
-            tile[stream] = _mm512_loadu_si512(packed + stream * stream_bytes);
-        }
-#pragma GCC unroll 4
-        for (std::size_t field = 0; field < 4; ++field) {
-            if (field == 2)
-#pragma GCC unroll 4
-                for (std::size_t stream = 0; stream < streams; ++stream)
-                    tile[stream] = _mm512_srli_epi16(tile[stream], 4);
-            __m512i codes[streams];
-#pragma GCC unroll 4
-            for (std::size_t stream = 0; stream < streams; ++stream)
-                codes[stream] = _mm512_and_si512(tile[stream], mask[field % 2]);
-#pragma GCC unroll 6
-            for (std::size_t token = 0; token < tokens; ++token) {
-                const __m512i four = broadcast(activations + token * rows.activation_stride + 4 * field);
-#pragma GCC unroll 4
-                for (std::size_t stream = 0; stream < streams; ++stream)
-                    sums[stream][token][field % 2] =
-                        _mm512_dpbusd_epi32(sums[stream][token][field % 2], codes[stream], four);
-            }
-        }
-    }
+    add_tiles<tokens, streams>(rows.packed, stream_bytes, rows.depth_tiles, rows.activations, rows.activation_stride, sums);
 #pragma GCC unroll 4
     for (std::size_t stream = 0; stream < streams; ++stream)
 #pragma GCC unroll 6
@@ -106,17 +58,7 @@ void stream_row_tiles(const Rows& rows, std::size_t distance) {
         }
 }
 
-// Spreads the fields of one tile to a byte each: 4 columns of 16 rows at to, to + step, to + 2 step, to + 3 step.
-[[gnu::always_inline]] inline void spread_tile(const std::uint8_t* packed, std::uint8_t* to, std::size_t step) {
-    const __m512i tile = _mm512_loadu_si512(packed), lowest = _mm512_set1_epi8(3);
-    _mm512_store_si512(to, _mm512_and_si512(tile, lowest));
-    _mm512_store_si512(to + step, _mm512_and_si512(_mm512_srli_epi16(tile, 2), lowest));
-    _mm512_store_si512(to + 2 * step, _mm512_and_si512(_mm512_srli_epi16(tile, 4), lowest));
-    _mm512_store_si512(to + 3 * step, _mm512_and_si512(_mm512_srli_epi16(tile, 6), lowest));
-}
-
 // out[t][0..16 * tiles) += panel * activations[t], or from minus the activation sums when the panel is the first one.
-// With read_ahead, the weights of the next panel are brought into L2 on the way, a line for every step.
 template <std::size_t tiles, std::size_t tokens, bool read_ahead>
 void multiply_panel(const std::uint8_t* panel, std::size_t depth_tiles, bool first, const Rows& rows,
                     const std::uint8_t* next_packed) {
@@ -128,24 +70,8 @@ void multiply_panel(const std::uint8_t* panel, std::size_t depth_tiles, bool fir
             sums[token][tile] = first ? _mm512_set1_epi32(-rows.activation_sums[token])
                                       : _mm512_loadu_si512(rows.out + token * rows.out_stride + 16 * tile);
 
-    const std::int8_t* activations = rows.activations;
-    constexpr std::size_t parts = read_ahead ? 4 : 1;  // one row tile of the next panel in each part
-    for (std::size_t part = 0; part < parts; ++part) {
-        const std::uint8_t* next = next_packed + (part < tiles ? part : 0) * rows.depth_tiles * tile_bytes;
-        for (std::size_t k = 0; k < 4 / parts * depth_tiles; ++k, panel += tiles * tile_bytes, activations += 4) {
-            if constexpr (read_ahead) _mm_prefetch(next + k * tile_bytes, _MM_HINT_T1);
-            __m512i codes[tiles];
-#pragma GCC unroll 3
-            for (std::size_t tile = 0; tile < tiles; ++tile) codes[tile] = _mm512_load_si512(panel + tile * tile_bytes);
-#pragma GCC unroll 8
-            for (std::size_t token = 0; token < tokens; ++token) {
-                const __m512i four = broadcast(activations + token * rows.activation_stride);
-#pragma GCC unroll 3
-                for (std::size_t tile = 0; tile < tiles; ++tile)
-                    sums[token][tile] = _mm512_dpbusd_epi32(sums[token][tile], codes[tile], four);
-            }
-        }
-    }
+    add_panel<tiles, tokens, read_ahead>(panel, depth_tiles, rows.activations, rows.activation_stride, next_packed,
+                                         rows.depth_tiles * tile_bytes, sums);
 
 #pragma GCC unroll 8
     for (std::size_t token = 0; token < tokens; ++token)

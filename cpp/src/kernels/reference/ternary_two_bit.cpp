@@ -1,4 +1,4 @@
-// two_bit x int8, the definition: one weight at a time, in the order of the formula.
+// two_bit x int8, the definition: one weight at a time, in the order of the formulas.
 //
 //   out[t][r] = sum over k of (field(r, k) - 1) * activations[t][k]
 //
@@ -41,6 +41,30 @@ void matmul_two_bit(const TernaryMatmul& task) noexcept {
     }
 }
 
+// A matrix with a scale per group: the sum over the groups, in order, of an exact integer times two scales.
+void matmul_two_bit_grouped(const GroupedTernaryMatmul& task) noexcept {
+    const std::size_t depth_tiles = tiles(task.depth, columns_per_tile), groups = tiles(task.depth, task.group_size);
+    const std::size_t first_row = task.row_tile_begin * rows_per_tile, end_row = task.row_tile_end * rows_per_tile;
+    for (std::size_t token = 0; token < task.tokens; ++token) {
+        const std::int8_t* activations = task.activations + token * task.activation_stride;
+        for (std::size_t row = first_row; row < end_row; ++row) {
+            const std::size_t tile = (row - first_row) / rows_per_tile;
+            float total = 0.0F;
+            for (std::size_t group = 0; group < groups; ++group) {
+                std::int32_t sum = 0;
+                for (std::size_t column = group * task.group_size;
+                     column < (group + 1) * task.group_size && column < task.depth; ++column) {
+                    const Field field = field_of(row, column, depth_tiles);
+                    sum += ((task.packed[field.byte] >> field.shift & 3) - 1) * activations[column];
+                }
+                const float scale = task.scales[(tile * groups + group) * rows_per_tile + row % rows_per_tile];
+                total += static_cast<float>(sum) * (task.activation_scales[token] * scale);
+            }
+            task.out[token * task.out_stride + row - first_row] = total;
+        }
+    }
+}
+
 std::size_t pack_two_bit(const std::int8_t* codes, std::size_t rows, std::size_t depth, std::uint8_t* packed) noexcept {
     const std::size_t depth_tiles = tiles(depth, columns_per_tile);
     const std::size_t num_bytes = tiles(rows, rows_per_tile) * depth_tiles * tile_bytes;
@@ -78,6 +102,7 @@ std::size_t unpack_two_bit(const std::uint8_t* packed, std::size_t rows, std::si
 
 void install_two_bit(TernaryKernels& kernels) noexcept {
     kernels.matmul_two_bit = matmul_two_bit;
+    kernels.matmul_two_bit_grouped = matmul_two_bit_grouped;
     kernels.pack_two_bit = pack_two_bit;
     kernels.unpack_two_bit = unpack_two_bit;
 }
