@@ -35,6 +35,7 @@ void for_each_operation(KernelTable& table, Try&& attempt) {
     attempt("rms_norm", table.floats.rms_norm);
     attempt("gated_relu2", table.floats.gated_relu2);
     attempt("gated_silu", table.floats.gated_silu);
+    attempt("gated_gelu_tanh", table.floats.gated_gelu_tanh);
     attempt("rescale", table.floats.rescale);
     attempt("rescale_add", table.floats.rescale_add);
     attempt("rotate", table.floats.rotate);
