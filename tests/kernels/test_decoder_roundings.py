@@ -9,6 +9,8 @@ takes the other one, and must end at the same logits.
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -41,9 +43,10 @@ class Settlement:
 
 
 @pytest.mark.parametrize("isa", _core.available_isas())
+@pytest.mark.parametrize("quantize", [True, False], ids=["int8", "float"])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_the_decoder_is_the_sum_of_its_kernels(name: str, isa: str) -> None:
-    config, model = CONFIGS[name], packed_model(CONFIGS[name])
+def test_the_decoder_is_the_sum_of_its_kernels(name: str, quantize: bool, isa: str) -> None:
+    config, model = dataclasses.replace(CONFIGS[name], quantize_activations=quantize), packed_model(CONFIGS[name])
     tokens = random_tokens(config, 18)
     assert_same_bits(
         StepwiseDecoder(config, model, isa).logits(tokens), logits_of(Decoder(config, model, 2, isa), tokens)

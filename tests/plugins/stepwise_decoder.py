@@ -14,6 +14,7 @@ import numpy.typing as npt
 from tercet.formats.matrices import FloatMatrix, PackedMatrix
 from tercet.kernels import floats
 from tercet.models.config import ModelConfig
+from tercet.quantization.ternary_tensor import TernaryTensor
 
 Floats = npt.NDArray[np.float32]
 
@@ -27,74 +28,127 @@ class StepwiseDecoder:
         self.config = config
         self.isa = isa
         self.codes: list[npt.NDArray[np.int8]] = []
-        """The input codes [tokens, depth] of each linear layer, in the order q k v o gate up down."""
+        """The input codes [tokens, depth] of each linear layer that rounds, in the order q k v o gate up down."""
         self._weights = {
             name: matrix.unpack() if isinstance(matrix, PackedMatrix) else matrix.float32()
             for name, matrix in model.items()
         }
 
     def logits(self, token_ids: npt.NDArray[np.int32]) -> Floats:
+        name = "embedding" if self.config.tied_embeddings else "output_head"
+        head, states = self._weights[name], self._turned(name, self.hidden_states(token_ids))
+        if isinstance(head, TernaryTensor):
+            return _product_with_floats(states, head)
+        return floats.dot_rows(head, states, self.isa)
+
+    def hidden_states(self, token_ids: npt.NDArray[np.int32]) -> Floats:
         config = self.config
-        x = self._weights["embedding"][token_ids]
+        x = self._embedded(token_ids) * np.float32(config.embedding_scale)
         for layer in range(config.num_layers):
             name = f"layers.{layer}."
             h = self._norm(name + "attention_norm", x)
             q, k, v = (self._linear(name + "attention." + part, h) for part in "qkv")
-            x = x + self._linear(
-                name + "attention.o", self._sub_norm(name + "attention.sub_norm", self._attend(q, k, v))
-            )
+            attended = self._if_any(name + "attention.sub_norm", self._attend(layer, q, k, v))
+            o = self._linear(name + "attention.o", attended)
+            x = x + self._if_any(name + "attention_post_norm", o)
             h = self._norm(name + "ffn_norm", x)
             gate, up = (self._linear(name + "ffn." + part, h) for part in ("gate", "up"))
             gated = np.stack(
                 [floats.gated(g, u, config.activation, self.isa) for g, u in zip(gate, up, strict=True)]
             )
-            x = x + self._linear(name + "ffn.down", self._sub_norm(name + "ffn.sub_norm", gated))
-        head = self._weights["embedding" if config.tied_embeddings else "output_head"]
-        return floats.dot_rows(head, self._norm("final_norm", x), self.isa)
+            down = self._linear(name + "ffn.down", self._if_any(name + "ffn.sub_norm", gated))
+            x = x + self._if_any(name + "ffn_post_norm", down)
+        return self._norm("final_norm", x)
 
-    def _norm(self, name: str, x: Floats) -> Floats:
+    def _embedded(self, token_ids: npt.NDArray[np.int32]) -> Floats:
+        table = self._weights["embedding"]
+        rows = (table.dequantize() if isinstance(table, TernaryTensor) else table)[token_ids]
+        rotation = self.config.rotation
+        if rotation is None or "embedding" not in rotation.outputs:
+            return rows
+        return floats.hadamard(rows, rotation.block_size, self.isa) * rotation.signs_of(rows.shape[1])
+
+    def _turned(self, name: str, x: Floats) -> Floats:
+        rotation = self.config.rotation
+        if rotation is None or name not in rotation.inputs:
+            return x
+        return floats.hadamard(x * rotation.signs_of(x.shape[1]), rotation.block_size, self.isa)
+
+    def _norm(self, name: str, x: Floats, eps: float | None = None) -> Floats:
         weight = self._weights[name].ravel()
-        return np.stack([floats.rms_norm(row, weight, self.config.rms_norm_eps, self.isa) for row in x])
+        eps = self.config.rms_norm_eps if eps is None else eps
+        return np.stack([floats.rms_norm(row, weight, eps, self.isa) for row in x])
 
-    def _sub_norm(self, name: str, x: Floats) -> Floats:
-        return self._norm(name, x) if name in self._weights else x
+    def _if_any(self, norm: str, x: Floats) -> Floats:
+        return self._norm(norm, x) if norm in self._weights else x
 
     def _linear(self, name: str, x: Floats) -> Floats:
         weight = self._weights[name]
+        if self.config.projection_norms:
+            x = self._norm(name + ".input_norm", x, self.config.projection_norm_eps)
+        x = self._turned(name, x)
+        if not self.config.quantize_activations:
+            return _product_with_floats(x, weight)
         quantized = [floats.quantize(row, self.isa) for row in x]
         codes = np.stack([codes for codes, _, _ in quantized])
         self.codes.append(codes)
-        sums = codes.astype(np.int32) @ weight.codes.T.astype(np.int32)
-        scales = np.atleast_1d(weight.scales)
-        return np.stack(
-            [
-                floats.rescale(row, scale, scales, isa=self.isa)
-                for row, (_, scale, _) in zip(sums, quantized, strict=True)
-            ]
-        )
+        scales = weight.scales.reshape(-1, 1) if weight.scales.ndim < 2 else weight.scales
+        y = np.zeros((len(x), len(weight.codes)), np.float32)
+        for group, start in enumerate(range(0, x.shape[1], weight.group_size)):
+            columns = np.s_[:, start : start + weight.group_size]
+            sums = codes[columns].astype(np.int32) @ weight.codes[columns].T.astype(np.int32)
+            for token, (_, scale, _) in enumerate(quantized):
+                y[token] = floats.rescale(sums[token], scale, scales[:, group], y[token], self.isa)
+        return y
 
-    def _attend(self, query: Floats, key: Floats, value: Floats) -> Floats:
+    def _attend(self, layer: int, query: Floats, key: Floats, value: Floats) -> Floats:
         config = self.config
         group = config.num_heads // config.num_kv_heads
-        query = self._rotate(query, config.num_heads, float(1 / np.sqrt(config.head_dim)))
-        key = self._rotate(key, config.num_kv_heads, 1.0)
+        window = config.layer_windows[layer]
+        scale = config.attention_scale
+        query = self._placed(layer, "q", query, float(1 / np.sqrt(config.head_dim)) if scale is None else scale)
+        key = self._placed(layer, "k", key, 1.0)
         value = value.reshape(len(value), config.num_kv_heads, config.head_dim)
         out = np.empty_like(query)
         for token in range(len(query)):
+            first = 0 if window is None else max(0, token + 1 - window)
             for head in range(config.num_heads):
-                past = np.s_[: token + 1, head // group]
-                scores = floats.dot_rows(key[past], query[token, head : head + 1], self.isa)[0]
+                seen = np.s_[first : token + 1, head // group]
+                scores = floats.dot_rows(key[seen], query[token, head : head + 1], self.isa)[0]
                 weights = floats.softmax(scores, self.isa)[None]
                 start = np.zeros((1, config.head_dim), np.float32)
-                out[token, head] = floats.add_weighted_rows(value[past], weights, start, self.isa)[0]
+                out[token, head] = floats.add_weighted_rows(value[seen], weights, start, self.isa)[0]
         return out.reshape(len(query), config.query_size)
 
-    def _rotate(self, x: Floats, heads: int, factor: float) -> Floats:
-        split = x.reshape(len(x), heads, self.config.head_dim)
-        theta = self.config.rope_theta
+    def _placed(self, layer: int, part: str, x: Floats, factor: float) -> Floats:
+        """Heads [tokens, heads, head_dim], normalized and rotated to their positions."""
+        config = self.config
+        heads = x.reshape(len(x), -1, config.head_dim)
+        if config.qk_norm:
+            norm = f"layers.{layer}.attention.{part}_norm"
+            heads = np.stack([self._norm(norm, token) for token in heads])
+        frequencies, attention_factor = config.inverse_frequencies, config.rope_attention_factor
+        if config.layer_windows[layer] is not None and config.rope_local_theta is not None:
+            frequencies, attention_factor = config.local_inverse_frequencies, 1.0
         return np.stack(
             [
-                [floats.rotate(head, position, theta, factor, self.isa) for head in token]
-                for position, token in enumerate(split)
+                [
+                    floats.rotate(head, position, frequencies, attention_factor, factor, self.isa)
+                    for head in token
+                ]
+                for position, token in enumerate(heads)
             ]
         )
+
+
+def _product_with_floats(x: Floats, weight: TernaryTensor) -> Floats:
+    """The order of cpp/include/tercet/ternary_kernels.hpp: four sums of every fourth column, group by group."""
+    scales = weight.scales.reshape(-1, 1) if weight.scales.ndim < 2 else weight.scales
+    total = np.zeros((len(x), len(weight.codes)), np.float32)
+    for group, start in enumerate(range(0, x.shape[1], weight.group_size)):
+        columns = range(start, min(start + weight.group_size, x.shape[1]))
+        sums = np.zeros((4, *total.shape), np.float32)
+        for column in columns:
+            sums[column % 4] += x[:, column, None] * weight.codes[:, column].astype(np.float32)
+        total += ((sums[0] + sums[2]) + (sums[1] + sums[3])) * scales[:, group]
+    return total
