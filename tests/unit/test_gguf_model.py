@@ -38,6 +38,10 @@ def f32(value: float) -> Change:
     return g.FLOAT32, scalar(g.FLOAT32, value)
 
 
+def flag(value: bool) -> Change:
+    return g.BOOL, g.scalar(g.BOOL, value)
+
+
 def text(value: str) -> Change:
     return g.STRING, string(value)
 
@@ -308,7 +312,8 @@ def test_tensors_without_a_part_are_listed(opened: Any) -> None:
 # The rotated basis --------------------------------------------------------------------------------
 
 ROTATED = {
-    "prism.hadamard.version": u32(1),
+    "prism.hadamard.version": u32(2),
+    "prism.hadamard.tied_output": flag(True),
     "prism.hadamard.block_size": u32(128),
     "prism.hadamard.transform": text("normalized-sylvester-walsh-hadamard"),
     "prism.hadamard.axis": text("input-last-dimension"),
@@ -329,6 +334,7 @@ def test_a_rotation_is_described(opened: Any) -> None:
     assert rotation.weight_names == {"blk.0.attn_q.weight", "blk.0.ffn_down.weight"}
     assert rotation.inverse_weight_names == {"token_embd.weight"}
     assert np.array_equal(rotation.signs_of(512), np.tile([1, -1], 256))
+    assert rotation.tied_output
     assert not rotation.deltanet_values_grouped
     assert opened(changes=ROTATED).fields["rotation"].block_size == 128, (
         "a config that does not know it refuses"
@@ -340,10 +346,23 @@ def test_a_rotation_is_described(opened: Any) -> None:
     assert "rotation" not in opened().fields
 
 
+def test_a_turned_embedding_is_the_head_only_where_the_file_says_so(opened: Any) -> None:
+    separate = ROTATED | {"prism.hadamard.version": u32(1), "prism.hadamard.tied_output": None}
+    head = (float_tensor("output.weight", len(g.VOCABULARY), 256),)
+    assert not opened(changes=separate, extra=head).rotation.tied_output
+    for changes, extra in ((separate, ()), (ROTATED, head)):
+        with pytest.raises(FormatError, match="output head as well"):
+            opened(changes=changes, extra=extra)
+
+
 @pytest.mark.parametrize(
     ("key", "change", "kind", "reason"),
     [
-        ("version", u32(2), UnsupportedModelError, "version = 2, expected 1"),
+        ("version", u32(1), UnsupportedModelError, "version = 1, expected 2"),
+        ("version", u32(3), UnsupportedModelError, "version = 3, expected 2"),
+        ("tied_output", flag(False), UnsupportedModelError, "version = 2, expected 1"),
+        ("tied_output", u32(1), FormatError, "true or false"),
+        ("inverse_weight_names", (g.ARRAY, array(g.STRING, [])), FormatError, "output head as well"),
         ("version", None, FormatError, "version is None"),
         ("transform", text("fourier"), UnsupportedModelError, "transform = 'fourier'"),
         ("axis", text("output"), UnsupportedModelError, "axis = 'output'"),

@@ -131,7 +131,8 @@ def test_pooling(tmp_path: Path, number: int, pooling: str | None) -> None:
 def test_a_rotation_goes_by_our_names(tmp_path: Path) -> None:
     signs = np.where(np.arange(g.HIDDEN) % 3, 1, -1)
     keys: dict[str, tuple[int, bytes]] = {
-        "version": (g.UINT32, g.scalar(g.UINT32, 1)),
+        "version": (g.UINT32, g.scalar(g.UINT32, 2)),
+        "tied_output": (g.BOOL, g.scalar(g.BOOL, True)),
         "block_size": (g.UINT32, g.scalar(g.UINT32, 64)),
         "transform": (g.STRING, g.string("normalized-sylvester-walsh-hadamard")),
         "axis": (g.STRING, g.string("input-last-dimension")),
@@ -144,7 +145,8 @@ def test_a_rotation_goes_by_our_names(tmp_path: Path) -> None:
     path = write(tmp_path / "x.gguf", **{f"prism.hadamard.{key}": value for key, value in keys.items()})
     found = read_gguf_model(path).model_fields["rotation"]
     assert found.block_size == 64
-    assert set(found.inputs) == {"layers.0.attention.q", "layers.0.attention.k"}
+    # A turned embedding that is the head, too, has its input turned as a head.
+    assert set(found.inputs) == {"layers.0.attention.q", "layers.0.attention.k", "embedding"}
     assert tuple(found.outputs) == ("embedding",)
     assert np.array_equal(found.signs_of(g.HIDDEN), signs)
     assert load_model(path).config.rotation == found

@@ -128,9 +128,10 @@ def _scaling(model: GgufModel, fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rotation(rotation: HadamardRotation) -> Rotation:
+    head = ["embedding"] if rotation.tied_output else []
     return Rotation.of_signs(
         rotation.block_size,
-        _our_names(rotation.weight_names),
+        [*_our_names(rotation.weight_names), *head],
         _our_names(rotation.inverse_weight_names),
         rotation.signs,
     )

@@ -7,8 +7,9 @@ every block of n inputs:
                               S: a diagonal of signs, or the identity
 
 So the input of each listed matrix must be turned before the product: x' = H (s * x) / sqrt n. An embedding
-may be stored turned; a row z looked up in it becomes h = s * (H z) / sqrt n. Nothing in the weights shows any
-of this, and a model that is run without it speaks nonsense.
+may be stored turned; a row z looked up in it becomes h = s * (H z) / sqrt n. Where it is the output head as well
+(version 2, `tied_output`), the head's input is turned like that of a listed matrix. Nothing in the weights shows
+any of this, and a model that is run without it speaks nonsense.
 
 Source: PrismML's fork of llama.cpp, `llama_model_base::load_hparams`.
 """
@@ -29,10 +30,11 @@ __all__ = ["HadamardRotation", "read_rotation"]
 PREFIX = "prism.hadamard."
 KNOWN = (
     "version", "block_size", "transform", "axis", "sign_mode", "sign_widths", "sign_values",
-    "weight_names", "inverse_weight_names", "gdn_v_grouped",
+    "weight_names", "inverse_weight_names", "gdn_v_grouped", "tied_output",
 )  # fmt: skip
 TRANSFORM = "normalized-sylvester-walsh-hadamard"
 AXIS = "input-last-dimension"
+EMBEDDING, HEAD = "token_embd.weight", "output.weight"
 MAX_BLOCK_SIZE = 1 << 20
 
 
@@ -48,6 +50,8 @@ class HadamardRotation:
     """Matrices whose input is turned before the product."""
     inverse_weight_names: frozenset[str]
     """Tables whose rows are turned back after they are looked up."""
+    tied_output: bool
+    """Whether the embedding, which is one of those tables, is the output head too."""
     deltanet_values_grouped: bool
     """Whether the value heads of Gated-DeltaNet layers are in another order; of no matter to other layers."""
 
@@ -75,7 +79,9 @@ def read_rotation(metadata: Metadata, shapes: Mapping[str, tuple[int, ...]]) -> 
             f"the file describes a rotation with {PREFIX}{unknown[0]}, which this release does not know. "
             "Running the model without it would give nonsense."
         )
-    for key, expected in (("version", 1), ("transform", TRANSFORM), ("axis", AXIS)):
+    tied_output = metadata.flag(PREFIX + "tied_output", default=False)
+    version = 2 if tied_output else 1
+    for key, expected in (("version", version), ("transform", TRANSFORM), ("axis", AXIS)):
         found = metadata.integer(PREFIX + key) if key == "version" else metadata.text(PREFIX + key)
         if found != expected:
             raise UnsupportedModelError(
@@ -89,11 +95,16 @@ def read_rotation(metadata: Metadata, shapes: Mapping[str, tuple[int, ...]]) -> 
     inverse = _names(metadata, "inverse_weight_names", shapes) if "inverse_weight_names" in keys else set()
     if not names or names & inverse:
         raise metadata.error(PREFIX + "weight_names", "names of matrices that are not turned back as well")
+    if (EMBEDDING in inverse and HEAD not in shapes) != tied_output:
+        raise metadata.error(
+            PREFIX + "tied_output", "true if, and only if, a turned embedding is the output head as well"
+        )
     rotation = HadamardRotation(
         block_size=block_size,
         signs=_signs(metadata, block_size, keys),
         weight_names=frozenset(names),
         inverse_weight_names=frozenset(inverse),
+        tied_output=tied_output,
         deltanet_values_grouped=metadata.flag(PREFIX + "gdn_v_grouped", default=False),
     )
     for name in sorted(names | inverse):
