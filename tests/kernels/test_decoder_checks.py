@@ -127,10 +127,11 @@ def test_bad_matrices(matrices: dict[str, Any], message: str) -> None:
         Decoder(GROUPED, matrices)
 
 
-def test_group_scales_are_said_to_be_missing() -> None:
-    matrices = changed("layers.0.ffn.up", scales=np.ones(208 * 3, np.float32))
-    with pytest.raises(UnsupportedModelError, match=r"layers\.0\.ffn\.up has 624 scales for 208 rows"):
-        Decoder(GROUPED, matrices)
+def test_scales_that_fit_no_groups() -> None:
+    with pytest.raises(ParameterError, match=r"layers\.0\.ffn\.up has 207 scales, expected 1, one for each"):
+        Decoder(GROUPED, changed("layers.0.ffn.up", scales=np.ones(207, np.float32)))
+    with pytest.raises(UnsupportedModelError, match=r"layers\.0\.ffn\.up has a scale for every 8 columns"):
+        Decoder(GROUPED, changed("layers.0.ffn.up", scales=np.ones(208 * 12, np.float32)))
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1025])

@@ -141,7 +141,7 @@ class TernaryMatrix(Protocol):
 
     @property
     def scales(self) -> npt.NDArray[np.float32]:
-        """Multipliers, one-dimensional: one for the matrix, one per row, or one per row and group (row-major)."""
+        """Multipliers, one-dimensional: one, one per row, or one per row and group of columns."""
 
 
 class FloatMatrix(Protocol):

@@ -76,7 +76,7 @@ def rotate(
 
 
 def hadamard(values: Floats, block_size: int, isa: str | None = None) -> Floats:
-    """Return H v / sqrt(block_size) of every block v of values [rows, width], H[i, j] = (-1)^popcount(i & j)."""
+    """Return H v / sqrt(block_size) for every block v of values [rows, width]; H is Sylvester's matrix."""
     return _core.hadamard(_floats(values), block_size, isa)
 
 

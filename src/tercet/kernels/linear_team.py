@@ -87,7 +87,7 @@ class LinearTeam:
         )
 
     def look_up(self, table: PackedWeight, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-        """Return rows `ids`, int32 [tokens], of a table as float32 [tokens, depth]: codes times scales, exact.
+        """Return rows `ids`, int32 [tokens], of a table as float32 [tokens, depth]: codes times scales.
 
         Raises:
             ParameterError: ids of another type or shape, or one that is not a row of the table.
