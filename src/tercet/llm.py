@@ -1,4 +1,4 @@
-"""The Python front door: load a model, generate, stream, chat, and look inside.
+"""The Python front door: load a model, generate, stream, chat, embed, and look inside.
 
     from tercet import LLM, SamplingParams
 
@@ -40,6 +40,7 @@ from tercet.kernels.decoder import Decoder, KvCache
 from tercet.models.config import ModelConfig
 from tercet.models.loading import load_model
 from tercet.models.registry import resolve
+from tercet.reference.normalization import l2_normalized
 from tercet.sampling.params import SamplingParams
 from tercet.tokenization import ChatTemplate, IncrementalDecoder, Tokenizer
 from tercet.tokenization.chat_template import Message
@@ -54,7 +55,7 @@ _SAMPLING_NAMES = {field.name for field in dataclasses.fields(SamplingParams) if
 
 
 class LLM:
-    """A loaded model that generates text.
+    """A loaded model that generates text, or turns text into vectors.
 
     Args:
         model: the name of a model, or the path of a file or folder that the package can read;
@@ -174,6 +175,38 @@ class LLM:
             )
         return self._chat_template.encode(messages, add_generation_prompt=True)
 
+    # Embeddings -----------------------------------------------------------------------------------
+
+    @property
+    def makes_embeddings(self) -> bool:
+        """Whether the model turns a text into one vector (`embed`), and predicts no tokens."""
+        return self.config.pooling is not None
+
+    def embed(self, texts: Prompt | Sequence[Prompt]) -> npt.NDArray[np.float32]:
+        """Return a vector for each text, float32 [texts, hidden_size]; for a single text [hidden_size].
+
+        A text is a string (with the tokens around it that the model was trained with) or a list of token ids
+        (taken as it is). Vectors have length 1 where the model's config says so, which makes a dot product
+        the cosine.
+
+        Raises:
+            UnsupportedModelError: the model was not made for embeddings.
+            ContextLengthError: a text is longer than the context. Nothing has been computed then.
+            ParameterError: a text has no tokens, or a token is not in the vocabulary.
+        """
+        if not self.makes_embeddings:
+            raise UnsupportedModelError(
+                f"{self.path} predicts tokens and was not made for embeddings; use generate or chat"
+            )
+        batch = _batch_of(texts)
+        sequences = list(map(self._embedding_ids, [cast(Prompt, texts)] if batch is None else batch))
+        if not sequences:
+            return np.empty((0, self.config.hidden_size), np.float32)
+        states = self._engine.embed(sequences)
+        if self.config.normalize_embeddings:
+            states = np.stack([l2_normalized(state) for state in states])
+        return states[0] if batch is None else states
+
     # Looking inside -----------------------------------------------------------------------------
 
     def logits(self, token_ids: Sequence[int]) -> npt.NDArray[np.float32]:
@@ -186,9 +219,7 @@ class LLM:
         ids = self._checked_ids(token_ids)
         if not ids:
             raise ParameterError("logits needs at least one token id, got an empty sequence")
-        if len(ids) > self.max_context:
-            raise ContextLengthError(f"{len(ids)} tokens do not fit into the context of {self.max_context}")
-        return self._engine.score(ids)
+        return self._engine.score(self._fitting(ids))
 
     def tokenize(self, text: str) -> list[int]:
         """Return the token ids of a text; no special token is added, and none is read out of the text."""
@@ -253,13 +284,30 @@ class LLM:
     def _prompt_ids(self, prompt: Prompt) -> list[int]:
         if not isinstance(prompt, str):
             return self._checked_ids(prompt)
-        bos = self.config.bos_token_id
+        bos = self.config.first_token_id
         ids = self.tokenize(prompt)
         if bos is None and not ids:
             raise ParameterError(
                 "the prompt is empty, and this model has no begin-of-text token to start from"
             )
         return ids if bos is None else [bos, *ids]
+
+    def _embedding_ids(self, text: Prompt) -> list[int]:
+        if isinstance(text, str):
+            before, behind = self.tokenizer.frame
+            if not before and self.config.first_token_id is not None:
+                before = [self.config.first_token_id]
+            ids = [*before, *self.tokenize(text), *behind]
+        else:
+            ids = self._checked_ids(text)
+        if not ids:
+            raise ParameterError("a text has no tokens, so there is nothing to make a vector of")
+        return self._fitting(ids)
+
+    def _fitting(self, ids: list[int]) -> list[int]:
+        if len(ids) > self.max_context:
+            raise ContextLengthError(f"{len(ids)} tokens do not fit into the context of {self.max_context}")
+        return ids
 
     def _checked_ids(self, token_ids: Iterable[int]) -> list[int]:
         ids = []
@@ -276,6 +324,8 @@ class LLM:
         return ids
 
     def _request(self, prompt_ids: list[int], settings: SamplingParams) -> Request:
+        if self.makes_embeddings:
+            raise UnsupportedModelError(f"{self.path} makes embeddings and predicts no tokens; use embed")
         if not prompt_ids:
             raise ParameterError("the prompt has no tokens")
         room = self.max_context - len(prompt_ids)

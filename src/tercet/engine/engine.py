@@ -7,17 +7,19 @@ ends the engine: if a step fails, the requests it carried finish with that error
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from tercet.engine.kv_blocks import KvBlockPool
-from tercet.engine.plan import Chunk, Plan, StepLimits, plan_step
+from tercet.engine.plan import Chunk, Plan, StepLimits, plan_embedding, plan_step
 from tercet.engine.request import FinishReason, Request
 from tercet.errors import ContextLengthError
 
@@ -32,6 +34,11 @@ class StepRunner(Protocol):
 
     def score(self, token_ids: Sequence[int], num_cached: int, blocks: Sequence[int]) -> Logits:
         """Logits [tokens, vocab] after every one of the tokens."""
+
+    def embed(
+        self, sequences: Sequence[Sequence[int]], blocks: Sequence[Sequence[int]], step_tokens: int
+    ) -> Logits:
+        """Final states [S, hidden] of the last token of each of S whole sequences."""
 
     def sample(self, logits: Logits, request: Request) -> int:
         """Draw the next token of a request from its logits [vocab]."""
@@ -86,20 +93,36 @@ class Engine:
 
     def score(self, token_ids: Sequence[int]) -> Logits:
         """Logits [tokens, vocab] of one sequence, computed in chunks beside whatever else is running."""
-        with self._lock:
-            needed = self.pool.blocks_for(len(token_ids))
-            while self.pool.num_free < needed:
-                self._step()  # running requests hold the rest; they end
-            blocks = self.pool.allocate(needed)
-            try:
-                size = self.limits.max_step_tokens
-                parts = [
-                    self.runner.score(token_ids[begin : begin + size], begin, blocks)
-                    for begin in range(0, len(token_ids), size)
-                ]
-            finally:
-                self.pool.release(blocks)
+        with self._lock, self._blocks([len(token_ids)]) as blocks:
+            size = self.limits.max_step_tokens
+            parts = [
+                self.runner.score(token_ids[begin : begin + size], begin, blocks[0])
+                for begin in range(0, len(token_ids), size)
+            ]
             return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def embed(self, sequences: Sequence[Sequence[int]]) -> Logits:
+        """Final states [S, hidden] of the last tokens of S sequences, as many at once as fit into a step."""
+        lengths = [len(ids) for ids in sequences]
+        runs = plan_embedding(lengths, self.pool.num_blocks, self.pool.block_tokens, self.limits)
+        parts = []
+        for run in runs:
+            with self._lock, self._blocks([lengths[index] for index in run]) as blocks:
+                texts = [sequences[index] for index in run]
+                parts.append(self.runner.embed(texts, blocks, self.limits.max_step_tokens))
+        return np.concatenate(parts)
+
+    @contextlib.contextmanager
+    def _blocks(self, lengths: Sequence[int]) -> Iterator[list[list[int]]]:
+        """Own blocks for sequences of these lengths for a while."""
+        counts = [self.pool.blocks_for(length) for length in lengths]
+        while self.pool.num_free < sum(counts):
+            self._step()  # running requests hold the rest; they end
+        owned = [self.pool.allocate(count) for count in counts]
+        try:
+            yield owned
+        finally:
+            self.pool.release(itertools.chain.from_iterable(owned))
 
     def _step(self) -> None:
         self._end_cancelled()

@@ -73,3 +73,30 @@ def plan_step(
         admitted.append(request)
         add(request)
     return Plan(tuple(admitted), tuple(chunks))
+
+
+def plan_embedding(
+    lengths: Sequence[int], num_blocks: int, block_tokens: int, limits: StepLimits
+) -> list[range]:
+    """Cut whole sequences of these lengths into runs that are computed together, each a range of indices.
+
+    A run keeps to the limits of a step and to `num_blocks` of the cache; a long sequence is a run alone.
+    """
+    runs: list[range] = []
+    tokens = blocks = 0
+    for index, length in enumerate(lengths):
+        needed = -(-length // block_tokens)
+        tokens, blocks = tokens + length, blocks + needed
+        begin = runs[-1].start if runs else 0
+        is_full = (
+            tokens > limits.max_step_tokens
+            or blocks > num_blocks
+            or index - begin >= limits.max_sequences
+            or not runs
+        )
+        if is_full:
+            begin, tokens, blocks = index, length, needed
+            runs.append(range(begin, index + 1))
+        else:
+            runs[-1] = range(begin, index + 1)
+    return runs

@@ -1,9 +1,9 @@
-"""Turns a plan into the arrays of one `decoder.forward` call."""
+"""Turns a plan, or whole texts, into the arrays of one call of the decoder."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,8 @@ class Runner:
         """Logits [S, vocab] after the last token of each of the S chunks that sample, in their order."""
         ends = itertools.accumulate(chunk.num_tokens for chunk in chunks)
         rows = [end - 1 for end, chunk in zip(ends, chunks, strict=True) if chunk.samples]
-        return self._forward(
+        return self._compute(
+            self.decoder.forward,
             [chunk.request.tokens(chunk.request.num_cached, chunk.num_tokens) for chunk in chunks],
             [chunk.request.num_cached for chunk in chunks],
             [chunk.request.blocks for chunk in chunks],
@@ -36,7 +37,23 @@ class Runner:
 
     def score(self, token_ids: Sequence[int], num_cached: int, blocks: Sequence[int]) -> Logits:
         """Logits [tokens, vocab] after every one of these tokens, which follow `num_cached` cached ones."""
-        return self._forward([token_ids], [num_cached], [blocks], range(len(token_ids)))
+        return self._compute(self.decoder.forward, [token_ids], [num_cached], [blocks], range(len(token_ids)))
+
+    def embed(
+        self, sequences: Sequence[Sequence[int]], blocks: Sequence[Sequence[int]], step_tokens: int
+    ) -> Logits:
+        """Final states [S, hidden] of the last token of each of S whole sequences, in one step.
+
+        A single sequence may be longer than `step_tokens`: it takes several.
+        """
+        tokens, num_cached = list(sequences), [0] * len(sequences)
+        while len(tokens) == 1 and len(tokens[0]) > step_tokens:
+            self._compute(self.decoder.hidden_states, [tokens[0][:step_tokens]], num_cached, blocks, [])
+            tokens, num_cached = [tokens[0][step_tokens:]], [num_cached[0] + step_tokens]
+        ends = itertools.accumulate(len(ids) for ids in tokens)
+        return self._compute(
+            self.decoder.hidden_states, tokens, num_cached, blocks, [end - 1 for end in ends]
+        )
 
     def sample(self, logits: Logits, request: Request) -> int:
         """Draw the next token of a request from its logits [vocab]."""
@@ -62,21 +79,22 @@ class Runner:
             step=len(request.generated_ids),
         )
 
-    def _forward(
+    def _compute(
         self,
+        compute: Callable[..., Logits],
         tokens: Sequence[Sequence[int]],
         num_cached: Sequence[int],
         blocks: Sequence[Sequence[int]],
-        logit_rows: Sequence[int],
+        rows: Sequence[int],
     ) -> Logits:
         starts = itertools.accumulate((len(ids) for ids in tokens), initial=0)
         width = max(map(len, blocks))
         tables = [[*owned, *[-1] * (width - len(owned))] for owned in blocks]
-        return self.decoder.forward(
+        return compute(
             self.cache,
             np.fromiter(itertools.chain.from_iterable(tokens), np.int32),
             np.fromiter(starts, np.int32),
             np.array(num_cached, np.int32),
             np.array(tables, np.int32),
-            np.array(logit_rows, np.int32),
+            np.array(rows, np.int32),
         )

@@ -130,8 +130,7 @@ def _window_nats(llm: LLM, ids: list[int], first_scored: int) -> float:
 def _token_ids(llm: LLM, document: str) -> tuple[list[int], int]:
     """Token ids, and the bytes of the first one if nothing comes before it: it cannot be scored then."""
     ids = llm.tokenize(document)
-    bos = llm.config.bos_token_id
-    if bos is not None:
+    if (bos := llm.config.first_token_id) is not None:
         return [bos, *ids], 0
     return ids, len(llm.tokenizer.token_bytes(ids[0])) if ids else 0
 

@@ -210,6 +210,11 @@ class ModelConfig:
         return self.num_kv_heads * self.head_dim
 
     @property
+    def first_token_id(self) -> int | None:
+        """What a text that is no conversation begins with, if anything."""
+        return self.bos_token_id if self.add_bos else None
+
+    @property
     def layer_windows(self) -> tuple[int | None, ...]:
         """How many tokens, itself included, a token sees in each layer; None is all before it."""
         pattern = self.sliding_pattern or self.num_layers + 1

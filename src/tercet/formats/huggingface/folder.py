@@ -78,7 +78,7 @@ class HuggingFaceFolder:
             known = self.model_fields["eos_token_ids"]
             self.model_fields["eos_token_ids"] = (*known, *(end for end in ends if end not in known))
         self.chat_template: str | None = self._read_chat_template()
-        self._drop_unused_bos()
+        self._add_use_of_bos()
         self._weights = SafetensorsFolder(self.path)
         self._names = TensorNames.of_folder(self.family.name, self.tensors)
         self._refuse_what_would_be_ignored()
@@ -150,16 +150,16 @@ class HuggingFaceFolder:
         }
         return templates.get("default")
 
-    def _drop_unused_bos(self) -> None:
-        """What `bos_token_id` means to us is that a text begins with it."""
+    def _add_use_of_bos(self) -> None:
+        """config.json names a begin-of-text token even where the tokenizer knows none, or does not use it."""
         file = self.path / TOKENIZER_CONFIG
         settings = self._json(TOKENIZER_CONFIG) if file.exists() else None
-        in_template = self.chat_template is not None and "bos_token" in self.chat_template
 
         def tokenizer() -> dict[str, Any]:
             return self._json(TOKENIZER) if (self.path / TOKENIZER).exists() else {}
 
-        if not in_template and not begins_with_bos(settings, tokenizer, file):
+        self.model_fields["add_bos"] = begins_with_bos(settings, tokenizer, file)
+        if settings is not None and settings.get("bos_token") is None:
             self.model_fields["bos_token_id"] = None
 
     def _refuse_what_would_be_ignored(self) -> None:
@@ -182,10 +182,11 @@ class HuggingFaceFolder:
             self.model_fields |= {"projection_norms": True, "quantize_activations": True}
 
     def _add_pooling(self) -> None:
-        self.model_fields |= read_pooling(self.path)
-        if not self.family.has_head:
+        pooling = read_pooling(self.path)
+        if not pooling and not self.family.has_head:
             # Without modules.json it is what the embedding models of these families do.
-            self.model_fields = {"pooling": "last", "normalize_embeddings": True} | self.model_fields
+            pooling = {"pooling": "last", "normalize_embeddings": True}
+        self.model_fields |= pooling
 
     def _stored_weights(self) -> dict[str, StoredWeight]:
         weights: dict[str, StoredWeight] = {}

@@ -200,7 +200,7 @@ def _tokenizer_config(
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": model["max_context"],
         "clean_up_tokenization_spaces": False,
-        "add_bos_token": model["bos_token_id"] is not None,
+        "add_bos_token": model["bos_token_id"] is not None and model["add_bos"],
     }
     return config if chat_template is None else config | {"chat_template": chat_template}
 
