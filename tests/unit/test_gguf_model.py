@@ -76,7 +76,7 @@ def test_fields_are_those_of_a_config(opened: Any) -> None:
         "vocab_size": 8,
         "max_context": 64,
         "rope_theta": 10000.0,
-        "rms_norm_eps": float(np.float32(1e-5)),
+        "rms_norm_eps": 1e-5,
         "activation": "relu2",
         "attention_sub_norm": True,
         "ffn_sub_norm": True,

@@ -1,4 +1,4 @@
-"""`tercet convert SOURCE DESTINATION`: from a training checkpoint to the file that runs."""
+"""`tercet convert SOURCE DESTINATION`: from any way of storing a model to any other."""
 
 from __future__ import annotations
 
@@ -14,26 +14,51 @@ app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 
 @app.command()
 def convert(
-    source: Annotated[str, typer.Argument(help="A model folder, a .tercet file, or a known name.")],
-    destination: Annotated[Path, typer.Argument(help="The .tercet file to write.")],
+    source: Annotated[str, typer.Argument(help="A model folder, a .tercet or .gguf file, or a known name.")],
+    destination: Annotated[Path, typer.Argument(help="The file or folder to write.")],
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            help="native, huggingface, huggingface-packed, or gguf, also with its type: gguf-tq1_0, "
+            "gguf-tq2_0, gguf-i2_s, gguf-f16, ... (default: by the ending, .gguf or .tercet).",
+            show_default=False,
+        ),
+    ] = None,
     packing: Annotated[
-        str, typer.Option(help="How ternary weights are stored: two_bit or five_per_byte.")
-    ] = "two_bit",
+        str | None,
+        typer.Option(
+            "--packing",
+            "--type",
+            help="How ternary weights are stored. In a .tercet file two_bit or five_per_byte; in a GGUF "
+            "file tq1_0, tq2_0, q2_0, i2_s, f16, bf16 or f32 (default: what is usual).",
+            show_default=False,
+        ),
+    ] = None,
     embedding_type: Annotated[
-        str, typer.Option(help="How embeddings and output head are stored: f16, bf16 or f32.")
-    ] = "f16",
+        str | None,
+        typer.Option(
+            help="How embeddings and output head are stored: f16, bf16 or f32, in GGUF also q8_0, q5_0 or "
+            "q4_0 (default: f16, in folders bf16).",
+            show_default=False,
+        ),
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="The model's name, kept in the file.", show_default=False)
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    layout: options.Layout = None,
+    kernel_config: options.KernelConfigFile = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.")] = False,
     verify: Annotated[
         bool, typer.Option(help="Compare the result with the source before it gets its name.")
     ] = True,
     json: options.Json = False,
 ) -> None:
-    """Convert a model into a `.tercet` file.
+    """Convert a model: into a `.tercet` file, a GGUF file, or a folder for transformers.
 
-    The plan is printed first. The file appears complete and checked, or not at all.
+    The plan is printed first. The result is compared with its source, logits on a fixed prompt included, and
+    appears complete or not at all. A conversion that was killed is gone on with by the next.
     """
     from tercet.cli import console
     from tercet.conversion import convert, plan_conversion
@@ -41,27 +66,47 @@ def convert(
 
     metadata = {} if name is None else {"name": name}
     plan = plan_conversion(
-        resolve(source), destination, packing, embedding_type, metadata=metadata, overwrite=overwrite
+        resolve(source),
+        destination,
+        packing,
+        embedding_type,
+        to=to,
+        metadata=metadata,
+        overwrite=overwrite,
+        layout=layout,
+        kernels=options.kernel_config(kernel_config),
     )
+    if dry_run:
+        if json:
+            console.write_json({"plan": str(plan).splitlines(), "bytes": plan.file_bytes})
+        else:
+            console.write_text(f"{plan}\n")
+        return
     console.told().print(str(plan), markup=False)
     with console.progress("Converting") as show:
         done = convert(
             plan,
             verify=verify,
-            progress=lambda state: show(f"{state.done_bytes / state.total_bytes:.0%}, {state.tensor}"),
+            progress=lambda state: show(
+                f"{state.stage}, {state.done_bytes / state.total_bytes:.0%}, {state.tensor}"
+            ),
         )
     if json:
         verification = done.verification
         console.write_json(
             {
                 "destination": str(destination),
+                "format": plan.output.format,
                 "bytes": plan.file_bytes,
                 "seconds": done.seconds,
+                "resumed_tensors": done.resumed_tensors,
                 "relative_rms_error": verification and verification.relative_rms_error,
                 "same_top_token": verification and verification.same_top_token,
             }
         )
         return
+    if done.resumed_tensors:
+        console.told().print(f"gone on after {done.resumed_tensors} tensors that were there", markup=False)
     if done.verification is not None:
         console.told().print(str(done.verification), markup=False)
     console.write_text(f"{destination}: {console.mebibytes(plan.file_bytes)} in {done.seconds:.1f} s\n")

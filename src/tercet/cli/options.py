@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from tercet.formats.gguf import KernelConfig
 
 SAMPLING = "Sampling (default: the model's own, else temperature 0.7, top-p 0.9)"
 MACHINE = "Model and machine"
@@ -63,7 +67,37 @@ Isa = Annotated[
         rich_help_panel=MACHINE,
     ),
 ]
+Layout = Annotated[
+    str | None,
+    typer.Option(
+        "--layout",
+        help="How the I2_S weights of a GGUF file lie, where that cannot be found out: canonical, rows, arm.",
+        show_default=False,
+    ),
+]
+KernelConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--kernel-config",
+        help="For TL1 and TL2 in a GGUF file: kernel_config.ini of the build of bitnet.cpp that made it.",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+
+def kernel_config(file: Path | None) -> KernelConfig | None:
+    """What the file of `--kernel-config` says; FormatError where it is not such a file."""
+    from tercet.errors import FormatError
+    from tercet.formats.gguf import parse_kernel_config
+    from tercet.formats.mapped_file import read_bytes
+
+    if file is None:
+        return None
+    try:
+        return parse_kernel_config(read_bytes(file).decode())
+    except (FormatError, UnicodeDecodeError) as error:
+        raise FormatError(f"{file}: {error}") from error
 
 
 def given(**options: Any) -> dict[str, Any]:

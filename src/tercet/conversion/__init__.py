@@ -1,7 +1,7 @@
 """From one way of storing a model to another.
 
     plan      what will be done, to be read before it is done
-    outputs   the ways of storing: native file, folders for transformers
+    outputs   the ways of storing: native file, folders for transformers, GGUF
     steps     doing it: in little memory, all or nothing
     staging   where the result grows, and how a killed conversion is gone on with
     verify    whether the result computes what the source does

@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tercet.conversion.outputs import Change, Output, plan_output
+from tercet.conversion.outputs import Change, Output, format_of, plan_output
 from tercet.errors import StorageError
+from tercet.formats.gguf import KernelConfig
 from tercet.formats.huggingface.folder_writer import check_folder_target
 from tercet.models.loading import LoadedModel, load_model
 
@@ -94,9 +95,11 @@ def plan_conversion(
     packing: str | None = None,
     embedding_type: str | None = None,
     *,
-    to: str = "native",
+    to: str | None = None,
     metadata: Mapping[str, Any] | None = None,
     overwrite: bool = False,
+    layout: str | None = None,
+    kernels: KernelConfig | None = None,
 ) -> ConversionPlan:
     """Plan the conversion of a model. See `convert` for the arguments.
 
@@ -106,6 +109,7 @@ def plan_conversion(
         FormatError, UnsupportedModelError, ModelNotFoundError: the source cannot be read.
     """
     target = Path(destination)
+    to = format_of(to, target)
     if to.startswith("huggingface"):
         check_folder_target(target, overwrite)
     elif target.is_dir():
@@ -116,7 +120,7 @@ def plan_conversion(
         model = source
     else:
         native_packing = packing if to == "native" else None
-        model = load_model(source, packing=native_packing or "two_bit")
+        model = load_model(source, packing=native_packing or "two_bit", layout=layout, kernels=kernels)
     plan = ConversionPlan(model, target, plan_output(model, to, packing, embedding_type, metadata or {}))
     _check_room(target, plan.file_bytes)
     return plan

@@ -18,6 +18,7 @@ from tercet.conversion.plan import ConversionPlan, plan_conversion
 from tercet.conversion.staging import Staging, staging
 from tercet.conversion.verify import Verification, compare_models
 from tercet.errors import FormatError, ParameterError, StorageError
+from tercet.formats.gguf import KernelConfig
 from tercet.formats.huggingface.folder_writer import move_folder
 from tercet.models.loading import LoadedModel, load_model
 
@@ -54,28 +55,33 @@ def convert(
     packing: str | None = None,
     embedding_type: str | None = None,
     *,
-    to: str = "native",
+    to: str | None = None,
     metadata: Mapping[str, Any] | None = None,
     overwrite: bool = False,
+    layout: str | None = None,
+    kernels: KernelConfig | None = None,
     verify: bool = True,
     progress: Callable[[Progress], None] | None = None,
 ) -> Conversion:
-    """Convert a model into the native file or a folder for transformers.
+    """Convert a model into the native file, a folder for transformers, or a GGUF file.
 
     Master weights become ternary as the model's authors define it (absmean, one scale per tensor); a matrix
     that is ternary already keeps its codes, and its scales as exactly as the format can.
 
     Args:
         source: a model folder or file, or an open model; or a plan that `plan_conversion` made, which then
-            has the next six in it.
+            has the next eight in it.
         destination: the file or folder to write.
         packing: how ternary matrices are stored, or None for what is usual: `two_bit` or `five_per_byte`
-            (native; a folder has no packing to choose).
+            (native), a type such as `tq2_0` (GGUF); a folder has no packing to choose.
         embedding_type: how the embedding, an output head and any full-precision matrix are stored, or None
-            for what is usual: `f32`, `f16`, `bf16`.
-        to: `native`, `huggingface` or `huggingface-packed`.
+            for what is usual: `f32`, `f16`, `bf16`, and in GGUF also `q8_0` and others.
+        to: one of `tercet.conversion.FORMATS`; by default what the end of the destination's name says,
+            `.tercet` or `.gguf`.
         metadata: added to the metadata of the source.
         overwrite: whether an existing file or model folder may be replaced.
+        layout: how the I2_S tensors of a GGUF source lie, where that cannot be found out.
+        kernels: for TL1 and TL2 in a GGUF source, the kernel config of the build that made it.
         verify: whether to compare the result with the source before it gets its name.
         progress: called after every tensor.
 
@@ -93,7 +99,15 @@ def convert(
         raise ParameterError("no destination was given. Name the file or folder to write.")
     else:
         plan = plan_conversion(
-            source, destination, packing, embedding_type, to=to, metadata=metadata, overwrite=overwrite
+            source,
+            destination,
+            packing,
+            embedding_type,
+            to=to,
+            metadata=metadata,
+            overwrite=overwrite,
+            layout=layout,
+            kernels=kernels,
         )
     target = plan.destination.absolute()
     with staging(target, plan.fingerprint(), inner_file=plan.output.inner_file) as place:
@@ -136,7 +150,8 @@ def _verified(plan: ConversionPlan, path: Path, progress: Callable[[Progress], N
         if progress is not None:
             progress(Progress(name, done_bytes, plan.file_bytes, "comparing"))
 
-    verification = compare_models(plan.source, load_model(path), plan.output.exactness, compared)
+    result = load_model(path, **plan.output.reading_options())
+    verification = compare_models(plan.source, result, plan.output.exactness, compared)
     if not verification.passed:
         raise FormatError(f"{plan.destination} was not written, because the result differs: {verification}")
     return verification

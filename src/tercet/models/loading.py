@@ -262,7 +262,7 @@ def _load_stored(stored: StoredModel, packing: str) -> LoadedModel:
             weight.shape,
             weight.num_bytes,
             weight.granularity,
-            weight.group_size,
+            weight.group_size if weight.granularity == "group" else None,
             weight.name,
             is_master=weight.masters is not None,
         )

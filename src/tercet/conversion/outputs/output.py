@@ -6,7 +6,7 @@ import abc
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -92,6 +92,10 @@ class Output(abc.ABC):
     @abc.abstractmethod
     def sink(self, file: BinaryIO) -> Sink:
         """Begin to write tensors into a file that is open at its beginning."""
+
+    def reading_options(self) -> dict[str, Any]:
+        """Return what `load_model` must be told that the result cannot say itself."""
+        return {}
 
     def notes(self) -> Iterator[tuple[str, str]]:
         """Yield further lines of the plan: a word, and what there is to say."""

@@ -131,7 +131,8 @@ def _decide(
         raise UnsupportedFormatError(
             f"{file.path}: its I2_S tensors may be in the layout {first!r} or {best!r}, and the file does "
             "not say. It was written on another kind of machine, or is damaged. Convert it again with the "
-            "Python converter of bitnet.cpp, or say which layout it is in."
+            "Python converter of bitnet.cpp, or say which layout it is in: "
+            f"tercet convert SOURCE MODEL.tercet --layout {best}"
         )
     sure = all(value < -CERTAIN for value in advantage.values())
     return LayoutFinding(first, "detected" if sure else "assumed", scores, widest)

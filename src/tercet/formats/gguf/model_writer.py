@@ -19,6 +19,7 @@ Norms are F32. What other programs cannot be told is refused.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -46,7 +47,7 @@ _EXPRESSIBLE = frozenset(
         "architecture", "hidden_size", "ffn_size", "num_layers", "num_heads", "num_kv_heads", "head_dim",
         "vocab_size", "max_context", "rope_theta", "rms_norm_eps", "activation", "attention_sub_norm",
         "ffn_sub_norm", "tied_embeddings", "quantize_activations", "bos_token_id", "eos_token_ids",
-        "pad_token_id", "qk_norm", "add_bos",
+        "pad_token_id", "qk_norm", "add_bos", "rope_scaling",
     }
 )  # fmt: skip
 _NEUTRAL = {"embedding_scale": 1.0}
@@ -97,7 +98,9 @@ def write_gguf(
     metadata = model_metadata(
         fields, ternary_type, vocabulary=vocabulary, generation=generation or {}, name=name
     )
-    plan = gguf_plan(metadata, shapes, ternary_type, embedding_type, head_type or embedding_type)
+    kinds = {name: ternary_type for name in shapes if is_projection(name)}
+    kinds |= {"embedding": embedding_type, "output_head": head_type or embedding_type}
+    plan = gguf_plan(metadata, shapes, kinds)
     types = {tensor.name: tensor.type for tensor in plan.tensors}
     with create_gguf(path, plan) as writer:
         for canonical, weights in tensors:
@@ -204,6 +207,7 @@ def model_metadata(
         "rope.dimension_count": uint32(fields["head_dim"]),
         "rope.freq_base": float32(fields["rope_theta"]),
     }
+    own |= _rope_scaling(fields.get("rope_scaling"), architecture)
     values |= {f"{architecture}.{key}": value for key, value in own.items()}
     for key, setting in (generation or {}).items():
         if key in _SAMPLING:
@@ -215,26 +219,50 @@ def model_metadata(
 
 
 def gguf_plan(
-    metadata: Mapping[str, MetadataValue],
-    shapes: Mapping[str, Sequence[int]],
-    ternary_type: str,
-    embedding_type: str,
-    head_type: str,
+    metadata: Mapping[str, MetadataValue], shapes: Mapping[str, Sequence[int]], kinds: Mapping[str, str]
 ) -> GgufPlan:
     """Give every tensor of a model its name and type in the file.
+
+    Args:
+        metadata: the values of the file.
+        shapes: canonical name -> shape.
+        kinds: canonical name -> type; what is not in it is F32, as norms are.
 
     Raises:
         ParameterError: a tensor has no name there, or does not fit its type.
     """
-    types = {"embedding": embedding_type, "output_head": head_type}
     tensors = []
     for canonical, shape in shapes.items():
         theirs = to_gguf(canonical)
         if theirs is None:
             raise ParameterError(f"a GGUF file has no name for the tensor {canonical!r}")
-        kind = ternary_type if is_projection(canonical) else types.get(canonical, "F32")
-        tensors.append(GgufTensorPlan(theirs, kind, tuple(shape)))
+        tensors.append(GgufTensorPlan(theirs, kinds.get(canonical, "F32"), tuple(shape)))
     return GgufPlan(metadata, tensors)
+
+
+def _rope_scaling(scaling: Mapping[str, Any] | None, architecture: str) -> dict[str, MetadataValue]:
+    """Return the keys for a stretched context; llama3 and factors are a tensor, `rope_factors`."""
+    if not scaling:
+        return {}
+    kind = scaling["kind"]
+    if kind in ("llama3", "factors"):
+        if architecture != "llama":
+            raise ParameterError(
+                f"the programs that read GGUF scale RoPE by factors in the architecture llama only, not in "
+                f"{architecture}"
+            )
+        return {}
+    values = {"type": text(kind), "factor": float32(scaling["factor"])}
+    if kind == "yarn":
+        usual = 1 + 0.1 * math.log(scaling["factor"])
+        values |= {
+            "original_context_length": uint32(scaling["original_max_context"]),
+            "yarn_beta_fast": float32(scaling["beta_fast"]),
+            "yarn_beta_slow": float32(scaling["beta_slow"]),
+        }
+        if not math.isclose(scaling["attention_factor"], usual, rel_tol=1e-6):
+            values["attn_factor"] = float32(scaling["attention_factor"] / usual)
+    return {f"rope.scaling.{key}": value for key, value in values.items()}
 
 
 def _reordered(weights: Weights, num_heads: int) -> Weights:

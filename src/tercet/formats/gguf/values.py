@@ -126,11 +126,11 @@ class Metadata(Mapping[str, MetadataValue]):
         return value
 
     def number(self, key: str) -> float:
-        """Return a finite number."""
+        """Return a finite number; a float32 as the shortest decimal that means it, 1e-05 for example."""
         value = self._scalar(key)
         if type(value) not in (int, float) or not math.isfinite(value):
             raise self.error(key, "a finite number")
-        return float(value)
+        return float(str(np.float32(value))) if self._values[key].type is ValueType.FLOAT32 else float(value)
 
     def flag(self, key: str, default: bool | None = None) -> bool:
         """Return true or false."""

@@ -111,7 +111,8 @@ class LookupTableType(TensorType):
         if kernels is None or (rows, depth) not in kernels:
             raise UnsupportedFormatError(
                 f"it is of type {self.name}, whose order belongs to one build of bitnet.cpp. "
-                f"Give the kernel_config.ini of that build, with a section for m = {rows}, k = {depth}."
+                f"Give the kernel_config.ini of that build, with a section for m = {rows}, k = {depth}: "
+                "tercet convert SOURCE MODEL.tercet --kernel-config FILE"
             )
         kernel = kernels[rows, depth]
         if not self.triples:
