@@ -94,8 +94,7 @@ class ReferenceDecoder:
         x = self._embedded(ids) * np.float32(self.config.embedding_scale)
         positions = np.arange(len(ids))
         for layer in range(self.config.num_layers):
-            x = x + self._attention(layer, x, positions)
-            x = x + self._feed_forward(f"layers.{layer}.", x)
+            x = self._layer(layer, x, positions)
         return self._norm("final_norm", x)
 
     def _embedded(self, ids: NDArray[np.int64]) -> Array:
@@ -107,6 +106,10 @@ class ReferenceDecoder:
         if rotation is None or "embedding" not in rotation.outputs:
             return rows
         return turn_back(rows, rotation.signs_of(rows.shape[1]), rotation.block_size)
+
+    def _layer(self, index: int, x: Array, positions: NDArray[np.int64]) -> Array:
+        x = x + self._attention(index, x, positions)
+        return x + self._feed_forward(f"layers.{index}.", x)
 
     def _attention(self, index: int, x: Array, positions: NDArray[np.int64]) -> Array:
         config, layer = self.config, f"layers.{index}."
@@ -122,10 +125,13 @@ class ReferenceDecoder:
         is_stretched = window is None or config.rope_local_theta is None
         factor = config.rope_attention_factor if is_stretched else 1.0
         query, key = (rotate(heads, positions, frequencies, factor) for heads in (query, key))
-        attended = attend(query, key, value, config.attention_scale, window)
+        attended = self._attend(query, key, value, window)
         if config.attention_sub_norm:
             attended = self._norm(layer + "attention.sub_norm", attended)
         return self._post_norm(layer + "attention_post_norm", self._project(layer + "attention.o", attended))
+
+    def _attend(self, query: Array, key: Array, value: Array, window: int | None) -> Array:
+        return attend(query, key, value, self.config.attention_scale, window)
 
     def _feed_forward(self, layer: str, x: Array) -> Array:
         h = self._norm(layer + "ffn_norm", x)
