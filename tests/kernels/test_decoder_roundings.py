@@ -46,7 +46,10 @@ class Settlement:
 @pytest.mark.parametrize("quantize", [True, False], ids=["int8", "float"])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_decoder_is_the_sum_of_its_kernels(name: str, quantize: bool, isa: str) -> None:
-    config, model = dataclasses.replace(CONFIGS[name], quantize_activations=quantize), packed_model(CONFIGS[name])
+    config, model = (
+        dataclasses.replace(CONFIGS[name], quantize_activations=quantize),
+        packed_model(CONFIGS[name]),
+    )
     tokens = random_tokens(config, 18)
     assert_same_bits(
         StepwiseDecoder(config, model, isa).logits(tokens), logits_of(Decoder(config, model, 2, isa), tokens)

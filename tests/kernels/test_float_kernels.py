@@ -103,8 +103,14 @@ def test_gated_activations(isa: str, size: int) -> None:
     assert_same_bits(floats.gated(gate, up, "relu2", isa), positive * positive * up)
     silu = gate / (F32(1) + exponential(F32(0) - gate))
     assert_same_bits(floats.gated(gate, up, "silu", isa), silu * up)
-    exact = gate.astype(np.float64) / (1 + np.exp(-gate.astype(np.float64))) * up
-    np.testing.assert_allclose(silu * up, exact, rtol=2**-21, atol=1e-30)
+    wide = gate.astype(np.float64)
+    np.testing.assert_allclose(silu * up, wide / (1 + np.exp(-wide)) * up, rtol=2**-21, atol=1e-30)
+    twice_u = gate * (F32(1.5957691216057308) + gate * gate * F32(0.07135481627260025))
+    gelu = gate / (F32(1) + exponential(F32(0) - twice_u)) * up
+    assert_same_bits(floats.gated(gate, up, "gelu_tanh", isa), gelu)
+    exact = wide / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (wide + 0.044715 * wide**3))) * up
+    # Far left the value is g e^(2 u): tiny, and off by the rounding of u times |2 u|.
+    np.testing.assert_allclose(gelu, exact, rtol=2**-20, atol=1e-7)
 
 
 @isas
@@ -113,11 +119,14 @@ def test_activations_of_extremes(isa: str) -> None:
     with np.errstate(invalid="ignore", over="ignore"):
         relu2 = floats.gated(gate, np.ones_like(gate), "relu2", isa)
         silu = floats.gated(gate, np.ones_like(gate), "silu", isa)
+        gelu = floats.gated(gate, np.ones_like(gate), "gelu_tanh", isa)
     assert relu2[:5].tolist() == [0] * 5
     assert relu2[5:8].tolist() == [40_000, np.inf, np.inf]
     assert np.abs(silu[2:5]).max() < 1e-35
     assert silu[5:8].tolist() == [200, F32(1e30), np.inf]
-    assert np.isnan([relu2[8], silu[8]]).all()
+    assert np.abs(gelu[2:5]).max() < 1e-35
+    assert gelu[5:8].tolist() == [200, F32(1e30), np.inf]
+    assert np.isnan([relu2[8], silu[8], gelu[8]]).all()
 
 
 @isas

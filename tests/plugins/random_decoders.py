@@ -44,7 +44,8 @@ LLAMA = dataclasses.replace(
 QWEN3 = dataclasses.replace(
     SILU_UNTIED, architecture="qwen3", num_kv_heads=2, head_dim=32, tied_embeddings=True, qk_norm=True,
     rope_scaling=RopeScaling(
-        kind="yarn", factor=4.0, original_max_context=64, beta_fast=32.0, beta_slow=1.0, attention_factor=1.1386
+        kind="yarn", factor=4.0, original_max_context=64, beta_fast=32.0, beta_slow=1.0,
+        attention_factor=1.1386,
     ),
 )  # fmt: skip
 ROTATED = dataclasses.replace(
@@ -55,7 +56,7 @@ ROTATED = dataclasses.replace(
             "attention.q", "attention.k", "attention.v", "attention.o", "ffn.gate", "ffn.up", "ffn.down"
         ))],
         ["embedding"],
-        {width: np.random.default_rng(width).choice(np.array([-1, 1], np.int8), width) for width in (64, 128, 160)},
+        {width: np.random.default_rng(width).choice([-1, 1], width) for width in (64, 128, 160)},
     ),
 )  # fmt: skip
 EMBEDDING = dataclasses.replace(

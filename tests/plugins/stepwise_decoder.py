@@ -28,7 +28,7 @@ class StepwiseDecoder:
         self.config = config
         self.isa = isa
         self.codes: list[npt.NDArray[np.int8]] = []
-        """The input codes [tokens, depth] of each linear layer that rounds, in the order q k v o gate up down."""
+        """The input codes [tokens, depth] of each matrix that rounds, in the order q k v o gate up down."""
         self._weights = {
             name: matrix.unpack() if isinstance(matrix, PackedMatrix) else matrix.float32()
             for name, matrix in model.items()
@@ -106,7 +106,9 @@ class StepwiseDecoder:
         group = config.num_heads // config.num_kv_heads
         window = config.layer_windows[layer]
         scale = config.attention_scale
-        query = self._placed(layer, "q", query, float(1 / np.sqrt(config.head_dim)) if scale is None else scale)
+        query = self._placed(
+            layer, "q", query, float(1 / np.sqrt(config.head_dim)) if scale is None else scale
+        )
         key = self._placed(layer, "k", key, 1.0)
         value = value.reshape(len(value), config.num_kv_heads, config.head_dim)
         out = np.empty_like(query)
@@ -142,7 +144,7 @@ class StepwiseDecoder:
 
 
 def _product_with_floats(x: Floats, weight: TernaryTensor) -> Floats:
-    """The order of cpp/include/tercet/ternary_kernels.hpp: four sums of every fourth column, group by group."""
+    """In the order of ternary_kernels.hpp: four sums of every fourth column, group by group."""
     scales = weight.scales.reshape(-1, 1) if weight.scales.ndim < 2 else weight.scales
     total = np.zeros((len(x), len(weight.codes)), np.float32)
     for group, start in enumerate(range(0, x.shape[1], weight.group_size)):

@@ -70,9 +70,7 @@ def rotate(
 
     Pair i turns by position * inverse_frequencies[i] radians, cosine and sine times attention_factor.
     """
-    return _core.rotate(
-        _floats(head), position, _floats(inverse_frequencies), attention_factor, factor, isa
-    )
+    return _core.rotate(_floats(head), position, _floats(inverse_frequencies), attention_factor, factor, isa)
 
 
 def hadamard(values: Floats, block_size: int, isa: str | None = None) -> Floats:
