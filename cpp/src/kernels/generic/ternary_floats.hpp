@@ -31,6 +31,7 @@ constexpr std::size_t ternary_streams = 1, ternary_vectors = 2;
 #endif
 constexpr std::size_t num_chains = 4;
 constexpr std::size_t ternary_read_ahead_bytes = 2048;
+constexpr std::size_t tiles_in_cache = 16;  // of which several vectors are read four times: 8 x 1 KB
 
 // -1, 0, 1 or 2 by the two lowest bits of each lane shifted right, whatever the other bits are.
 TERCET_INLINE f32x16 code_values(i32x16 lanes_of_codes, int shift) {
@@ -64,6 +65,15 @@ template <std::size_t vectors, std::size_t streams>
 struct Chain {
     f32x16 sums[vectors][streams];
 };
+template <std::size_t vectors, std::size_t streams>
+TERCET_INLINE Chain<vectors, streams> no_sums() {
+    Chain<vectors, streams> chain;
+#pragma GCC unroll 8
+    for (std::size_t v = 0; v < vectors; ++v)
+#pragma GCC unroll 4
+        for (std::size_t s = 0; s < streams; ++s) chain.sums[v][s] = zeros();
+    return chain;
+}
 
 // Adds one tile of each stream, times 16 values of each vector, to `chains` chains beginning with `first_chain`.
 template <std::size_t first_chain, std::size_t chains, std::size_t vectors, std::size_t streams>
@@ -104,17 +114,13 @@ struct FloatRows {
     std::size_t out_stride;
 };
 
-// The sums of `chains` chains over tiles [begin, end) of each stream; the last tile may be narrower than 16 columns.
+// Adds tiles [begin, end) of each stream to `chains` chains; the last tile may be narrower than 16 columns.
 template <std::size_t first_chain, std::size_t chains, std::size_t vectors, std::size_t streams>
 TERCET_INLINE void sum_chains(const FloatRows& rows, std::size_t stream_bytes, std::size_t begin, std::size_t end,
-                              Chain<vectors, streams>* out) {
+                              Chain<vectors, streams>* all) {
     Chain<vectors, streams> sums[chains];
 #pragma GCC unroll 4
-    for (std::size_t chain = 0; chain < chains; ++chain)
-#pragma GCC unroll 8
-        for (std::size_t v = 0; v < vectors; ++v)
-#pragma GCC unroll 4
-            for (std::size_t s = 0; s < streams; ++s) sums[chain].sums[v][s] = zeros();
+    for (std::size_t chain = 0; chain < chains; ++chain) sums[chain] = all[first_chain + chain];
 
     const std::size_t whole_tiles = rows.depth / two_bit_tile_columns;
     const std::size_t whole_end = end < whole_tiles ? end : whole_tiles;
@@ -138,7 +144,7 @@ TERCET_INLINE void sum_chains(const FloatRows& rows, std::size_t stream_bytes, s
                                                         two_bit_tile_columns, sums);
     }
 #pragma GCC unroll 4
-    for (std::size_t chain = 0; chain < chains; ++chain) out[first_chain + chain] = sums[chain];
+    for (std::size_t chain = 0; chain < chains; ++chain) all[first_chain + chain] = sums[chain];
 }
 
 // Row tiles that are `distance` apart, one of each stream, with a few vectors.
@@ -147,20 +153,22 @@ void multiply_float_rows(const FloatRows& rows, std::size_t distance) {
     const std::size_t tiles = (rows.depth + two_bit_tile_columns - 1) / two_bit_tile_columns;
     const std::size_t groups = (tiles + rows.group_tiles - 1) / rows.group_tiles;
     const std::size_t stream_bytes = distance * tiles * tile_bytes;
-    Chain<vectors, streams> totals;
-    for (auto& vector : totals.sums)
-        for (f32x16& total : vector) total = zeros();
+    Chain<vectors, streams> totals = no_sums<vectors, streams>();
     for (std::size_t group = 0; group < groups; ++group) {
         const std::size_t begin = group * rows.group_tiles;
         const std::size_t end = begin + rows.group_tiles < tiles ? begin + rows.group_tiles : tiles;
         Chain<vectors, streams> chains[num_chains];
+        for (auto& chain : chains) chain = no_sums<vectors, streams>();
         if constexpr (vectors == 1) {
             sum_chains<0, num_chains, vectors, streams>(rows, stream_bytes, begin, end, chains);
         } else {
-            sum_chains<0, 1, vectors, streams>(rows, stream_bytes, begin, end, chains);
-            sum_chains<1, 1, vectors, streams>(rows, stream_bytes, begin, end, chains);
-            sum_chains<2, 1, vectors, streams>(rows, stream_bytes, begin, end, chains);
-            sum_chains<3, 1, vectors, streams>(rows, stream_bytes, begin, end, chains);
+            for (std::size_t part = begin, part_end; part < end; part = part_end) {
+                part_end = part + tiles_in_cache < end ? part + tiles_in_cache : end;
+                sum_chains<0, 1, vectors, streams>(rows, stream_bytes, part, part_end, chains);
+                sum_chains<1, 1, vectors, streams>(rows, stream_bytes, part, part_end, chains);
+                sum_chains<2, 1, vectors, streams>(rows, stream_bytes, part, part_end, chains);
+                sum_chains<3, 1, vectors, streams>(rows, stream_bytes, part, part_end, chains);
+            }
         }
         for (std::size_t s = 0; s < streams; ++s) {
             const f32x16 scale = load(rows.scales + (s * distance * groups + group) * two_bit_tile_rows);

@@ -66,7 +66,7 @@ TERCET_LANEWISE(i32x16, operator-, (i32x16 a, i32x16 b), a.part[p] - b.part[p])
 TERCET_LANEWISE(i32x16, operator&, (i32x16 a, i32x16 b), a.part[p] & b.part[p])
 TERCET_LANEWISE(i32x16, shift_left, (i32x16 a, int count), a.part[p] << count)
 
-TERCET_LANEWISE(f32x16, splat, (float value), f32_register{} + value)
+TERCET_LANEWISE(f32x16, splat, (float value), value - f32_register{})  // exact for -0 as well, so it costs nothing
 TERCET_LANEWISE(i32x16, splat, (std::int32_t value), i32_register{} + value)
 TERCET_LANEWISE(f32x16, bits_as_float, (i32x16 a), reinterpret_cast<f32_register>(a.part[p]))
 TERCET_LANEWISE(i32x16, float_as_bits, (f32x16 a), reinterpret_cast<i32_register>(a.part[p]))
