@@ -12,6 +12,7 @@ import pytest
 
 from tercet.errors import FormatError, ParameterError
 from tercet.models.config import SHAPES, ModelConfig, shape
+from tercet.models.rotation import Rotation
 from tercet.models.tensor_names import (
     from_huggingface,
     is_ternary,
@@ -78,6 +79,19 @@ def test_counts_agree_with_the_tensors(config: ModelConfig) -> None:
         ({"rms_norm_eps": math.inf}, "rms_norm_eps must be a positive number, not inf"),
         ({"rms_norm_eps": "1e-5"}, "rms_norm_eps must be a positive number"),
         ({"activation": "gelu"}, "activation must be one of relu2, silu, gelu_tanh, not 'gelu'"),
+        ({"sliding_window": 0}, "sliding_window must be a whole number from 1 to 16777216, not 0"),
+        ({"sliding_pattern": 2}, "sliding_pattern is given, and there is no sliding_window"),
+        ({"sliding_window": 4, "sliding_pattern": 0}, "sliding_pattern must be a whole number from 1"),
+        ({"embedding_scale": None}, "embedding_scale must be a positive number, not None"),
+        ({"attention_scale": 0.0}, "attention_scale must be a positive number, not 0.0"),
+        ({"rope_local_theta": -1}, "rope_local_theta must be a positive number, not -1"),
+        ({"rope_theta": 10**400}, r"rope_theta must be at most 3.4e[+]38"),
+        ({"qk_norm": 1}, "qk_norm must be true or false, not 1"),
+        ({"pooling": "mean"}, "pooling must be one of last, not 'mean'"),
+        (
+            {"normalize_embeddings": True},
+            "normalize_embeddings is true, and there is no pooling that makes embeddings",
+        ),
         ({"architecture": ["bitnet"]}, "architecture must be one of bitnet"),
         ({"tied_embeddings": 1}, "tied_embeddings must be true or false, not 1"),
         ({"bos_token_id": 100}, "bos_token_id must be a whole number from 0 to 99, not 100"),
@@ -91,6 +105,131 @@ def test_values_are_checked_in_code_and_in_files(change: dict[str, Any], message
         dataclasses.replace(SMALL, **change)
     with pytest.raises(FormatError, match="the model config is not valid: " + message):
         ModelConfig.from_dict(SMALL.to_dict() | change)
+
+
+LINEAR = {"kind": "linear", "factor": 2}
+LLAMA3 = {
+    "kind": "llama3", "factor": 8.0, "original_max_context": 8192,
+    "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+}  # fmt: skip
+YARN = {
+    "kind": "yarn", "factor": 4.0, "original_max_context": 4096,
+    "beta_fast": 32.0, "beta_slow": 1.0, "attention_factor": 1.1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("scaling", "message"),
+    [
+        ({"kind": "dynamic", "factor": 2.0}, "the kind 'dynamic' is not supported: its frequencies change"),
+        ({"kind": "longrope"}, "rope_scaling.kind must be one of linear, llama3, yarn, factors"),
+        ({"factor": 2.0}, "rope_scaling lacks: kind"),
+        ({"kind": "linear"}, "rope_scaling.factor must be a positive number, not None"),
+        (LINEAR | {"factor": 0}, "rope_scaling.factor must be a positive number, not 0"),
+        (LINEAR | {"factor": -2.0}, "rope_scaling.factor must be a positive number, not -2.0"),
+        (LINEAR | {"factor": 1e39}, "rope_scaling.factor must be at most 3.4e[+]38"),
+        (LINEAR | {"factor": 1e-320}, "the RoPE frequencies that follow .* are not finite"),
+        (LINEAR | {"beta_fast": 2.0}, "beta_fast is given, which scaling of the kind linear has not"),
+        (LINEAR | {"mscale": 2.0}, "rope_scaling has unknown keys: mscale"),
+        (LLAMA3 | {"high_freq_factor": 1.0}, "low_freq_factor must be smaller than high_freq_factor"),
+        (LLAMA3 | {"original_max_context": 0}, "original_max_context must be a whole number from 1"),
+        (LLAMA3 | {"original_max_context": 8192.0}, "original_max_context must be a whole number from 1"),
+        (YARN | {"beta_slow": 32.0}, "beta_slow must be smaller than beta_fast, not 32.0 and 32.0"),
+        (
+            {"kind": "factors", "factors": [1.0] * 9},
+            "rope_scaling.factors must be 10 numbers, half of head_dim",
+        ),
+        ({"kind": "factors", "factors": [1.0] * 9 + [0]}, "rope_scaling.factors must be a positive number"),
+        ({"kind": "factors", "factors": []}, "rope_scaling.factors must be a sequence of positive numbers"),
+        ([2.0], "rope_scaling must be a RopeScaling or None, not"),
+    ],
+)
+def test_scalings_that_cannot_be(scaling: Any, message: str) -> None:
+    with pytest.raises(FormatError, match=message):
+        ModelConfig.from_dict(SMALL.to_dict() | {"rope_scaling": scaling})
+
+
+def test_yarn_needs_frequencies_that_differ() -> None:
+    with pytest.raises(FormatError, match=r"rope_theta must be larger than 1 with yarn, not 1.0"):
+        ModelConfig.from_dict(SMALL.to_dict() | {"rope_scaling": YARN, "rope_theta": 1.0})
+
+
+TURNED = {"block_size": 16, "inputs": ["layers.1.attention.q", "output_head"], "outputs": ["embedding"],
+          "signs": {"64": "00" * 7 + "ff"}}  # fmt: skip
+
+
+def test_a_rotation_says_its_signs() -> None:
+    config = ModelConfig.from_dict(SMALL.to_dict() | {"rotation": TURNED})
+    assert config.rotation is not None
+    assert config.rotation.signs_of(64).tolist() == [1] * 56 + [-1] * 8
+    assert config.to_dict()["rotation"] == TURNED
+    without = Rotation.of_signs(4, ["layers.0.ffn.down"])
+    assert without.signs_of(96).tolist() == [1] * 96
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"block_size": 24}, "rotation.block_size must be a power of two, not 24"),
+        ({"block_size": 1}, "rotation.block_size must be a whole number from 2"),
+        ({"block_size": 128}, "turns blocks of 128 elements, and layers.1.attention.q has 64"),
+        ({"signs": {"64": "00" * 7}}, "signs of width 64 must be 64 bits in 16 hex digits"),
+        ({"signs": {"64": "zz" * 8}}, "signs of width 64 must be 64 bits in 16 hex digits"),
+        ({"signs": {"63": "ff" * 8}}, "signs of width 63 must be 63 bits"),
+        ({"signs": {"096": "00" * 12}}, "has the width '096'"),
+        ({"signs": {"-1": ""}}, "must map widths in decimal to signs, not '-1'"),
+        ({"signs": {"99999999": ""}}, "has the width '99999999', expected 1 to 16777216"),
+        ({"signs": {"96": "00" * 12}}, "no signs for layers.1.attention.q, whose width is 64"),
+        ({"signs": [1, -1]}, "rotation.signs must map widths to signs"),
+        ({"inputs": ["embedding"]}, "names 'embedding', which is no matrix of the model"),
+        ({"inputs": ["layers.2.ffn.up"]}, "names 'layers.2.ffn.up', which is no matrix of the model"),
+        ({"inputs": ["layers.0.ffn_norm"]}, "names 'layers.0.ffn_norm', which is no matrix"),
+        ({"inputs": ["layers.00.ffn.up"]}, "names 'layers.00.ffn.up', which is no matrix"),
+        ({"inputs": ["output_head", "output_head"]}, "rotation.inputs names a tensor twice"),
+        ({"inputs": "output_head"}, "rotation.inputs must be a sequence of tensor names"),
+        ({"outputs": ["output_head"]}, "rotation.outputs may name the embedding, not 'output_head'"),
+        ({"version": 1}, "rotation has unknown keys: version"),
+    ],
+)
+def test_rotations_that_cannot_be(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(FormatError, match=message):
+        ModelConfig.from_dict(SMALL.to_dict() | {"rotation": TURNED | change})
+
+
+def test_signs_are_as_many_as_inputs() -> None:
+    with pytest.raises(ParameterError, match=r"inputs of width 8 must be 8 times -1 or [+]1"):
+        Rotation.of_signs(8, [], signs={8: np.array([1, -1] * 3, np.int8)})
+    with pytest.raises(ParameterError, match=r"inputs of width 2 must be 2 times -1 or [+]1"):
+        Rotation.of_signs(2, [], signs={2: np.array([1, 0], np.int8)})
+
+
+def test_a_file_of_the_first_release_reads_as_before() -> None:
+    """The keys that native files of version 1 had when they were first written."""
+    old = (
+        "architecture", "hidden_size", "ffn_size", "num_layers", "num_heads", "num_kv_heads", "head_dim",
+        "vocab_size", "max_context", "rope_theta", "rms_norm_eps", "activation", "attention_sub_norm",
+        "ffn_sub_norm", "tied_embeddings", "quantize_activations", "bos_token_id", "eos_token_ids",
+        "pad_token_id",
+    )  # fmt: skip
+    config = shape("2b4t")
+    values = config.to_dict()
+    assert ModelConfig.from_dict({name: values[name] for name in old}) == config
+    assert config.layer_windows == (None,) * 30
+    assert (config.rope_attention_factor, config.first_token_id) == (1.0, 128_000)
+
+
+def test_layers_take_turns_with_windows() -> None:
+    gemma = dataclasses.replace(SMALL, num_layers=7, sliding_window=512, sliding_pattern=3)
+    assert gemma.layer_windows == (512, 512, None, 512, 512, None, 512)
+    assert dataclasses.replace(gemma, sliding_pattern=None).layer_windows == (512,) * 7
+    assert dataclasses.replace(gemma, sliding_pattern=1).layer_windows == (None,) * 7
+
+
+def test_published_sizes() -> None:
+    """As their cards and papers count them: 8.03 billion, 1.72, 4.02 and 8.19 billion, 100 billion."""
+    names = ("llama3-8b", "bonsai-1.7b", "bonsai-4b", "bonsai-8b", "100b")
+    billions = [round(shape(name).num_parameters / 1e9, 2) for name in names]
+    assert billions == [8.03, 1.72, 4.02, 8.19, 100.23]
 
 
 def test_numbers_are_stored_in_one_type() -> None:

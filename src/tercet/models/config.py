@@ -152,13 +152,19 @@ class ModelConfig:
             check_whole("sliding_pattern", self.sliding_pattern)
             if self.sliding_window is None:
                 raise ParameterError("sliding_pattern is given, and there is no sliding_window")
-        if self.rope_scaling is None:
-            return
-        if not isinstance(self.rope_scaling, RopeScaling):
-            raise ParameterError(f"rope_scaling must be a RopeScaling or None, not {self.rope_scaling!r}")
-        if self.rope_scaling.kind == "yarn" and self.rope_theta <= 1:
+        if self.rope_scaling is not None:
+            self._check_scaling(self.rope_scaling)
+        with np.errstate(all="ignore"):
+            frequencies = (self.inverse_frequencies, self.local_inverse_frequencies)
+        if not np.isfinite(frequencies).all():
+            raise ParameterError("the RoPE frequencies that follow from theta and scaling are not finite")
+
+    def _check_scaling(self, scaling: object) -> None:
+        if not isinstance(scaling, RopeScaling):
+            raise ParameterError(f"rope_scaling must be a RopeScaling or None, not {scaling!r}")
+        if scaling.kind == "yarn" and self.rope_theta <= 1:
             raise ParameterError(f"rope_theta must be larger than 1 with yarn, not {self.rope_theta}")
-        factors = self.rope_scaling.factors
+        factors = scaling.factors
         if factors is not None and len(factors) != self.head_dim // 2:
             raise ParameterError(
                 f"rope_scaling.factors must be {self.head_dim // 2} numbers, half of head_dim, "

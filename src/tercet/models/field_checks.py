@@ -18,6 +18,7 @@ __all__ = ["MAX_DIMENSION", "check_choice", "check_flag", "check_keys", "check_w
 # A row of int8 activations times ternary codes is summed in int32: 127 * 2**24 < 2**31. No dimension may
 # exceed this, which also keeps a hostile file from asking for absurd amounts of memory by a single number.
 MAX_DIMENSION = 2**24
+LARGEST_FLOAT32 = 2**128 - 2**104
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
@@ -39,13 +40,12 @@ def check_whole(name: str, value: object, lowest: int = 1, highest: int = MAX_DI
 
 
 def checked_positive(name: str, value: object) -> float:
-    """Return a positive finite number as a float, and refuse everything else."""
+    """Return a positive number as a float, and refuse everything else: also what float32 cannot hold."""
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < math.inf:
         raise ParameterError(f"{name} must be a positive number, not {value!r}")
-    try:
-        return float(value)
-    except OverflowError as error:  # an int of more than 308 digits
-        raise ParameterError(f"{name} is too large a number") from error
+    if value > LARGEST_FLOAT32:
+        raise ParameterError(f"{name} must be at most {LARGEST_FLOAT32:.2g}")
+    return float(value)
 
 
 def check_keys(what: str, kind: type, values: object) -> dict[str, Any]:
