@@ -93,7 +93,8 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
     package = ROOT / "src" / "tercet"
     modules = set(package.rglob("*.py"))
     extras = {"train": set((package / "training").rglob("*.py"))}
-    extras["transformers"] = {*(package / "integrations").rglob("*.py")}
+    extras["transformers"] = set((package / "integrations").rglob("*.py"))
+    extras["onnx"] = set((package / "conversion" / "onnx").rglob("*.py"))
     assert imported(modules.difference(*extras.values()))[0] == declared("dependencies")
     for extra, files in extras.items():
         needed = set().union(*imported(files)) - declared("dependencies")
