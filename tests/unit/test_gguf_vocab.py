@@ -12,6 +12,7 @@ import sentencepiece
 import tokenizers
 
 from tercet.errors import FormatError, UnsupportedFormatError
+from tercet.tokenization import Tokenizer
 from tercet.tokenization.gguf_vocab import read_gguf_vocabulary
 from tercet.tokenization.pre_tokenizers import pre_tokenizer
 from tiny_models import CONTROL_TOKENS, TEXTS, tiny_tokenizer_json
@@ -138,6 +139,21 @@ def test_a_sentencepiece_vocabulary_frames_texts_by_default() -> None:
         True,
         False,
     )
+
+
+def test_an_end_token_behind_every_text() -> None:
+    """What embedding models of llama.cpp say by a flag, `Tokenizer.frame` gives as for any other file."""
+    flags = {"add_bos_token": False, "add_eos_token": True}
+    for vocabulary in (
+        gguf_vocabulary(special_ids={"bos": 0, "eos": 2}, flags=flags),
+        gguf_of_sentencepiece(sentencepiece_model(), special_ids={}, flags=flags),
+    ):
+        read = read_gguf_vocabulary(vocabulary)
+        assert read.add_eos
+        tokenizer = Tokenizer(read.tokenizer_json)
+        assert tokenizer.frame == ([], [2])
+        assert tokenizer.encode("a dog")[-1] != 2
+    assert Tokenizer(read_gguf_vocabulary(gguf_vocabulary()).tokenizer_json).frame == ([], [])
 
 
 def retyped(text: str, kind: int) -> Any:

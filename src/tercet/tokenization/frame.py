@@ -16,7 +16,7 @@ from typing import Any
 
 from tercet.errors import FormatError, UnsupportedFormatError
 
-__all__ = ["read_frame"]
+__all__ = ["read_frame", "with_end"]
 
 _ADDS_NOTHING = ("ByteLevel",)
 
@@ -46,6 +46,21 @@ def read_frame(tokenizer_json: bytes) -> tuple[list[int], list[int]]:
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise FormatError(f"the tokenizer's post-processor is damaged: {error!r}") from error
     return before, behind
+
+
+def with_end(tokenizer_json: bytes, token_id: int, text: str) -> bytes:
+    """Return a tokenizer.json without post-processor with one that puts a control token behind every text."""
+    special = {"id": text, "ids": [token_id], "tokens": [text]}
+    first, end = {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": text, "type_id": 0}}
+    second = {"Sequence": {"id": "B", "type_id": 0}}
+    processor = {
+        "type": "TemplateProcessing",
+        "single": [first, end],
+        "pair": [first, end, second, end],
+        "special_tokens": {text: special},
+    }
+    framed = json.loads(tokenizer_json) | {"post_processor": processor}
+    return json.dumps(framed, ensure_ascii=False).encode("utf-8")
 
 
 def _steps(processor: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from tercet.errors import FormatError, UnsupportedFormatError
 from tercet.formats.gguf.vocabulary import END_TEXTS, GgufVocabulary
 from tercet.tokenization.byte_level import BYTE_LEVEL_DECODER, byte_alphabet, byte_level_model
+from tercet.tokenization.frame import with_end
 from tercet.tokenization.pre_tokenizers import DEFAULT, pre_tokenizer
 from tercet.tokenization.scored_pieces import (
     BLANK,
@@ -80,13 +81,16 @@ def read_gguf_vocabulary(vocabulary: GgufVocabulary, source: str = "the GGUF fil
     ends += [
         i for i, piece in enumerate(pieces) if piece.kind == PieceKind.CONTROL and piece.text in END_TEXTS
     ]
+    add_eos = vocabulary.flags.get("add_eos_token", False) and bool(ends)
+    if add_eos:
+        tokenizer_json = with_end(tokenizer_json, ends[0], pieces[ends[0]].text)
     return Vocabulary(
         tokenizer_json,
         bos_token_id=bos,
         eos_token_ids=tuple(dict.fromkeys(ends)),
         pad_token_id=special.get("padding"),
         add_bos=add_bos and bos is not None,
-        add_eos=vocabulary.flags.get("add_eos_token", False) and bool(ends),
+        add_eos=add_eos,
         chat_template=vocabulary.chat_templates.get("default"),
         remarks=tuple(remarks),
     )
