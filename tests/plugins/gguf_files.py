@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 UINT8, INT8, UINT16, INT16, UINT32, INT32, FLOAT32, BOOL, STRING, ARRAY, UINT64, INT64, FLOAT64 = range(13)
-_FORMATS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
+FORMATS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
 
 
 @dataclasses.dataclass
@@ -36,7 +36,7 @@ def string(value: str | bytes) -> bytes:
 
 
 def scalar(value_type: int, value: Any) -> bytes:
-    return string(value) if value_type == STRING else struct.pack("<" + _FORMATS[value_type], value)
+    return string(value) if value_type == STRING else struct.pack("<" + FORMATS[value_type], value)
 
 
 def array(element: int, values: Sequence[Any], length: int | None = None) -> bytes:

@@ -70,6 +70,8 @@ class HubServer:
         self.repositories: dict[str, Repository] = {}
         self.faults: dict[str, Fault] = {}
         self.requests: list[Asked] = []
+        self.answer: bytes | None = None
+        """What it answers whatever it is asked, if not what it should."""
         handler = type("Handler", (_Handler,), {"hub": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
@@ -125,6 +127,9 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         token = self.headers.get("Authorization")
         self.hub.requests.append(Asked(self.command, path, self.headers.get("Range"), token))
+        if self.hub.answer is not None:
+            self._send(200, self.hub.answer, {})
+            return
         parts = path.strip("/").split("/")
         if parts[:2] == ["api", "models"] and len(parts) >= 4:
             self._listing("/".join(parts[2:4]), parts[4:])

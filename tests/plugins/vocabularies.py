@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import io
 import json
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sentencepiece
+from tiktoken import _educational
 
 from tercet.formats.gguf import GgufVocabulary
 from tiny_models import TEXTS, tiny_tokenizer_json
@@ -45,6 +47,13 @@ def sentencepiece_model(model_type: str = "bpe", **options: Any) -> bytes:
         **settings,
     )
     return model.getvalue()
+
+
+@functools.cache
+def tiktoken_ranks() -> bytes:
+    """Train a small file of ranks as tiktoken has them."""
+    table = _educational.bpe_train("\n".join(TEXTS), 300, r"\S+|\s+")
+    return b"".join(base64.b64encode(token) + b" %d\n" % rank for token, rank in table.items())
 
 
 def gguf_vocabulary(**changes: Any) -> GgufVocabulary:

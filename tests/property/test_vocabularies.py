@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import functools
 from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiktoken import _educational
 
 from tercet.errors import FormatError
 from tercet.tokenization import Tokenizer
@@ -17,16 +15,17 @@ from tercet.tokenization.gguf_vocab import read_gguf_vocabulary
 from tercet.tokenization.model_file import read_tokenizer_model
 from tercet.tokenization.tiktoken_model import read_tiktoken_model
 from tercet.tokenization.vocabulary import Vocabulary
-from tiny_models import CONTROL_TOKENS, TEXTS
-from vocabularies import gguf_of_sentencepiece, gguf_vocabulary, hand_made_model, piece, sentencepiece_model
+from tiny_models import CONTROL_TOKENS
+from vocabularies import (
+    gguf_of_sentencepiece,
+    gguf_vocabulary,
+    hand_made_model,
+    piece,
+    sentencepiece_model,
+    tiktoken_ranks,
+)
 
 CONTROL = [*CONTROL_TOKENS, "<unk>", "<s>", "</s>", "<|im_end|>", "<start_of_turn>", "<0x41>", "<0x0A>"]
-
-
-@functools.cache
-def ranks() -> bytes:
-    table = _educational.bpe_train("\n".join(TEXTS), 300, r"\S+|\s+")
-    return b"".join(base64.b64encode(token) + b" %d\n" % rank for token, rank in table.items())
 
 
 @functools.cache
@@ -43,7 +42,7 @@ VOCABULARIES: dict[str, Callable[[], Vocabulary]] = {
     "sentencepiece, unigram": lambda: read_tokenizer_model(
         sentencepiece_model("unigram", remove_extra_whitespaces=False)
     ),
-    "tiktoken": lambda: read_tiktoken_model(ranks(), control_tokens=CONTROL_TOKENS),
+    "tiktoken": lambda: read_tiktoken_model(tiktoken_ranks(), control_tokens=CONTROL_TOKENS),
 }
 PARTS = [*CONTROL, *(token[:n] for token in CONTROL for n in range(1, len(token)))]
 # A literal ▁ is a blank to sentencepiece, so that it cannot come back.
@@ -94,7 +93,7 @@ FILES: dict[str, Callable[[], bytes]] = {
     "by hand": lambda: SMALL,
     "joined": sentencepiece_model,
     "unigram": lambda: sentencepiece_model("unigram", normalization_rule_name="nmt_nfkc"),
-    "ranks": ranks,
+    "ranks": tiktoken_ranks,
 }
 
 

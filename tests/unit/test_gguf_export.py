@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
 
 from tercet.errors import UnsupportedFormatError
 from tercet.formats.gguf.vocabulary import TokenType
@@ -70,11 +71,15 @@ def test_joined_tokenizers_come_back(prefix: bool) -> None:
     ].tolist() == [1, 2, 256]
 
 
+UNIGRAM = json.loads(tokenizers.Tokenizer(tokenizers.models.Unigram([("a", 0.0)], 0)).to_str())["model"]
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"model": {"type": "Unigram"}}, "Unigram"),
-        ({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True, "use_regex": True}}, "rule"),
+        ({"model": UNIGRAM, "added_tokens": []}, "Unigram"),
+        ({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True,
+                            "use_regex": True}}, "rule"),
         ({"normalizer": {"type": "Lowercase"}}, "Lowercase"),
         ({"pre_tokenizer": None}, "blanks"),
         ({"added_tokens": [{"id": 0, "content": "x", "special": True, "lstrip": True, "rstrip": False,

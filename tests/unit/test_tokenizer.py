@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -162,6 +163,34 @@ def test_files_cannot_ask_to_cut_pad_or_shuffle() -> None:
     cut["model"]["dropout"] = 0.9
     ours = Tokenizer(json.dumps(cut).encode())
     assert ours.encode(TEXTS[0]) == Tokenizer(tiny_tokenizer_json()).encode(TEXTS[0])
+
+
+def test_files_cannot_write_a_text_twice() -> None:
+    """The template of a post-processor may name the text as often as it likes."""
+    twice = {"type": "TemplateProcessing", "special_tokens": {}}
+    twice |= {key: [{"Sequence": {"id": "A", "type_id": 0}}] * 2 for key in ("single", "pair")}
+    ours = Tokenizer(changed(post_processor=twice))
+    assert ours.encode(TEXTS[0]) == Tokenizer(tiny_tokenizer_json()).encode(TEXTS[0])
+
+
+REPLACE = {"type": "Replace", "pattern": {"String": "a"}, "content": "aaaa"}
+TABLE = base64.b64encode((1024).to_bytes(4, "little") + b"\xff" * 1024 + b"a\0").decode()
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "words"),
+    [
+        ({"type": "Sequence", "normalizers": [REPLACE] * 6}, "4,096 times longer"),
+        ({"type": "Sequence", "normalizers": [{"type": "Sequence", "normalizers": [REPLACE] * 6}]}, "longer"),
+        (REPLACE | {"pattern": {"Regex": ""}, "content": "b" * 2000}, "longer"),
+        (REPLACE | {"pattern": {"String": ""}}, "empty"),
+        ({"type": "Precompiled", "precompiled_charsmap": TABLE}, "table of characters"),
+        ({"type": "Precompiled", "precompiled_charsmap": "!"}, "damaged"),
+    ],
+)
+def test_what_rewrites_text_without_bound_is_refused(normalizer: dict[str, Any], words: str) -> None:
+    with pytest.raises(FormatError, match=words):
+        Tokenizer(changed(normalizer=normalizer))
 
 
 @pytest.mark.parametrize(

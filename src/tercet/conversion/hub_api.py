@@ -10,7 +10,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from tercet.conversion.hub_selection import RemoteFile
 from tercet.errors import FormatError, ModelNotFoundError, TercetError
@@ -73,17 +73,27 @@ def list_repository(repository: str, revision: str) -> Listing:
     from huggingface_hub import HfApi
 
     with hub_errors(repository, revision, "when it was asked for the files"):
-        info = HfApi(endpoint=_endpoint()).model_info(repository, revision=revision, files_metadata=True)
-    files = []
-    for sibling in info.siblings or []:
-        oid = sibling.lfs.sha256 if sibling.lfs is not None else sibling.blob_id
-        if not isinstance(sibling.size, int) or sibling.size < 0 or not isinstance(oid, str):
-            raise FormatError(f"the Hub does not say how large {sibling.rfilename[:80]!r} of {repository} is")
-        files.append(RemoteFile(sibling.rfilename, sibling.size, oid.lower()))
-    if not info.sha:
+        try:
+            info = HfApi(endpoint=_endpoint()).model_info(repository, revision=revision, files_metadata=True)
+        except (LookupError, TypeError, AttributeError) as error:  # the library trusts the form of the answer
+            raise FormatError(
+                f"the Hub's answer about {repository} is not a listing of files ({_one_line(error)})"
+            ) from error
+    files = [_remote_file(sibling, repository) for sibling in info.siblings or []]
+    if not isinstance(info.sha, str) or not info.sha:
         raise FormatError(f"the Hub does not say which commit {revision} of {repository} is")
-    spelled = info.id if info.id and info.id.lower() == repository.lower() else repository
-    return Listing(spelled, info.sha, tuple(files))
+    named = isinstance(info.id, str) and info.id.lower() == repository.lower()
+    return Listing(info.id if named else repository, info.sha, tuple(files))
+
+
+def _remote_file(sibling: Any, repository: str) -> RemoteFile:
+    """Check what the answer says of a file; the library passes on whatever it finds there."""
+    oid = sibling.lfs.sha256 if sibling.lfs is not None else sibling.blob_id
+    if not isinstance(sibling.rfilename, str):
+        raise FormatError(f"the Hub says that {repository} holds a file named {str(sibling.rfilename)[:80]}")
+    if type(sibling.size) is not int or sibling.size < 0 or not isinstance(oid, str):
+        raise FormatError(f"the Hub does not say how large {sibling.rfilename[:80]!r} of {repository} is")
+    return RemoteFile(sibling.rfilename, sibling.size, oid.lower())
 
 
 def transport_error() -> type[Exception]:

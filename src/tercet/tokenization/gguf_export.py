@@ -21,6 +21,7 @@ from tercet.formats.gguf.vocabulary import GgufVocabulary, TokenType
 from tercet.tokenization.piece_merges import canonical_merges
 from tercet.tokenization.pre_tokenizers import name_of_rule
 from tercet.tokenization.scored_pieces import BLANK, ESCAPE_BLANKS, PREPEND_BLANK
+from tercet.tokenization.tokenizer_library import open_tokenizer
 
 __all__ = ["to_gguf_vocabulary"]
 
@@ -48,9 +49,11 @@ def to_gguf_vocabulary(
         chat_template: how a conversation is written.
 
     Raises:
+        FormatError: it is damaged.
         UnsupportedFormatError: a GGUF file cannot say what this tokenizer does.
     """
-    parsed = json.loads(tokenizer_json)
+    # What the library writes has every key, also those that the file left out.
+    parsed = json.loads(open_tokenizer(tokenizer_json).to_str())
     model = parsed["model"]
     if model["type"] != "BPE":
         raise _unsupported(f"it is a {model['type']} model, expected BPE")

@@ -74,7 +74,12 @@ def _sentencepiece(steps: Sequence[Mapping[str, Any]]) -> ByteRule:
                 raise UnsupportedFormatError(
                     "the tokenizer decodes by a regular expression, expected a string"
                 )
-            replacements.append((step["pattern"]["String"], step["content"]))
+            old, new = step["pattern"]["String"], step["content"]
+            if len(new) > len(old):
+                raise UnsupportedFormatError(
+                    f"the tokenizer decodes {old[:40]!r} as {new[:40]!r}, expected no more characters"
+                )
+            replacements.append((old, new))
         elif step["type"] == "Strip":
             if (step["content"], step["start"], step["stop"]) != (" ", 1, 0):
                 raise UnsupportedFormatError(

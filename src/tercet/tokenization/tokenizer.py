@@ -11,17 +11,19 @@ tokens unmarked that their chat template uses (`ChatTemplate` names these).
 
 from __future__ import annotations
 
+import functools
 import itertools
-import json
 import re
 from collections.abc import Collection, Iterable, Iterator
 
 import numpy as np
 import tokenizers
 
-from tercet.errors import FormatError, ParameterError
+from tercet.errors import ParameterError
+from tercet.tokenization.frame import read_frame
 from tercet.tokenization.incremental_decoder import IncrementalDecoder
 from tercet.tokenization.token_bytes import byte_rule
+from tercet.tokenization.tokenizer_library import as_json, library_errors, open_tokenizer
 
 __all__ = ["Tokenizer", "check_text"]
 
@@ -35,24 +37,15 @@ class Tokenizer:
 
     Raises:
         FormatError: the bytes are not a tokenizer.
-        UnsupportedFormatError: its decoder is of a kind that this release does not know.
+        UnsupportedFormatError: its decoder is of a kind that this release does not know, or it rewrites text
+            without bound.
     """
 
     def __init__(self, tokenizer_json: bytes, control_tokens: Collection[str] = ()) -> None:
         self._json = tokenizer_json
-        try:
-            self._tokenizer = tokenizers.Tokenizer.from_buffer(tokenizer_json)
-        except (
-            Exception
-        ) as error:  # the library raises this very class, or a subclass, depending on its version
-            raise FormatError(f"the tokenizer is damaged or not a tokenizer.json: {error}") from error
-        self._tokenizer.no_truncation()  # a file may ask to cut long texts, and nobody would notice
-        self._tokenizer.no_padding()
+        self._tokenizer = open_tokenizer(tokenizer_json)
         self._tokenizer.encode_special_tokens = True
-        if getattr(self._tokenizer.model, "dropout", None):
-            self._tokenizer.model.dropout = None  # a training option: it makes the ids random
-        decoder = self._tokenizer.decoder
-        self._byte_rule = byte_rule(decoder and json.loads(decoder.__getstate__()))
+        self._byte_rule = byte_rule(as_json(self._tokenizer.decoder))
         self._added = {
             token_id: tokenizers.AddedToken(
                 token.content,
@@ -86,6 +79,15 @@ class Tokenizer:
     def added_tokens(self) -> frozenset[str]:
         """The texts of all tokens that were added to the model's own vocabulary, control or not."""
         return frozenset(token.content for token in self._added.values())
+
+    @functools.cached_property
+    def frame(self) -> tuple[list[int], list[int]]:
+        """The ids that embedding models read before and behind a text (see `tercet.tokenization.frame`).
+
+        Raises:
+            FormatError, UnsupportedFormatError: the file says it in no way that we know.
+        """
+        return read_frame(self._json)
 
     def with_control_tokens(self, control_tokens: Collection[str]) -> Tokenizer:
         """Return a tokenizer that takes these added tokens as control tokens, too."""
@@ -173,10 +175,8 @@ class Tokenizer:
         return b"" if text is None else self._byte_rule.to_bytes(text)
 
     def _encode_plain(self, text: str) -> list[int]:
-        try:
+        with library_errors("the tokenizer cannot encode this text"):  # some faults of a file show only here
             encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        except Exception as error:  # as above; some faults of a file show only here
-            raise FormatError(f"the tokenizer cannot encode this text: {error}") from error
         ids: list[int] = encoding.ids
         if self.special_ids.isdisjoint(ids):
             return ids
