@@ -116,9 +116,10 @@ def test_inspect_shows_tables(tiny_model_file: Path) -> None:
 
 def test_inspect_a_folder(tiny_model_folder: Path) -> None:
     data = tercet("inspect", tiny_model_folder, "--json").data
-    assert data["kind"] == "folder of BitNetForCausalLM"
-    assert data["share_of_zeros"] is None
-    assert {tensor["type"] for tensor in data["tensors"]} == {"F32"}
+    assert data["kind"] == "folder of BitNetForCausalLM, masters"
+    assert {tensor["type"] for tensor in data["tensors"]} == {"f32"}
+    assert sum(tensor["rounded_on_loading"] for tensor in data["tensors"]) == 14
+    assert 0.2 < data["share_of_zeros"] < 0.5
 
 
 # convert -------------------------------------------------------------------------------------------

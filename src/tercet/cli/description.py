@@ -1,120 +1,158 @@
-"""What is inside a model, as data: the one source of both the tables and the JSON of `tercet inspect`."""
+"""What is inside a model, as data: the one source of both the tables and the JSON of `tercet inspect`.
+
+Every kind of file comes through `load_model`, so what is said here is what would run. A file that is whole
+but holds no model that runs here is described by its own names, with the reason among the remarks.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tercet.formats.huggingface import HuggingFaceFolder
-from tercet.formats.matrices import PackedMatrix
+from tercet.cli.containers import container_tensors
+from tercet.cli.contents import TernaryContent, content_of, oddities
+from tercet.errors import FormatError, UnsupportedFormatError, UnsupportedModelError
+from tercet.formats.gguf import KernelConfig
 from tercet.formats.tercet import TercetFile
-from tercet.models.config import ModelConfig
-from tercet.models.loading import load_model
-from tercet.quantization.packings.statistics import count_zeros
+from tercet.models.loading import LoadedModel, load_model
+
+__all__ = ["describe", "grouped"]
 
 
-@dataclasses.dataclass(frozen=True)
-class TensorDescription:
-    """One tensor. `bytes` counts codes and scales; `zeros` and `sha256` are None where the file has none."""
+def describe(
+    path: Path,
+    *,
+    quick: bool = False,
+    digest: bool = False,
+    layout: str | None = None,
+    kernels: KernelConfig | None = None,
+    progress: Callable[[str], None] = lambda name: None,
+) -> dict[str, Any]:
+    """Open a model and say what is inside.
 
-    name: str
-    type: str
-    shape: list[int]
-    bytes: int
-    zeros: int | None = None
-    sha256: str | None = None
-
-    @property
-    def weights(self) -> int:
-        """Number of elements."""
-        count = 1
-        for size in self.shape:
-            count *= size
-        return count
-
-
-def describe(path: Path) -> dict[str, Any]:
-    """Open a model, check all of it, and say what is inside.
+    Args:
+        path: the file or folder.
+        quick: whether to say only what can be said without reading the weights; they are not checked then.
+        digest: whether to add what identifies every ternary matrix, whatever it is stored as.
+        layout: how the I2_S tensors of a GGUF file lie, where that cannot be found out.
+        kernels: for TL1 and TL2 in a GGUF file, the kernel config of the build that made it.
+        progress: called with the name of every tensor before it is read.
 
     Raises:
-        TercetError: it is damaged, of another kind, or not there.
+        TercetError: it is damaged, no model at all, or not there.
     """
-    if path.is_dir():
-        return _describe_folder(path)
-    # Which errors a wrong or damaged file gives is decided in one place: where models are opened.
-    config = load_model(path, verify=False).config
-    file = TercetFile(path, verify=True)
-    tensors = []
-    for name, entry in file.header.tensors.items():
-        matrix = file.tensor(name)
-        zeros = None
-        if isinstance(matrix, PackedMatrix):
-            zeros = count_zeros(matrix.data, matrix.packing, matrix.rows, matrix.depth)
-        num_bytes = sum(piece.num_bytes for piece in entry.pieces)
-        tensors.append(
-            TensorDescription(name, entry.type, [entry.rows, entry.depth], num_bytes, zeros, entry.sha256)
-        )
-    header = file.header
-    return _description(path, "tercet file, version 1", file.num_bytes, config, tensors) | {
-        "generation": dict(header.generation),
-        "chat_template": header.chat_template,
-        "metadata": dict(header.metadata),
-        "blobs": {
-            name: {"bytes": blob.piece.num_bytes, "sha256": blob.sha256}
-            for name, blob in header.blobs.items()
-        },
-    }
+    try:
+        model = load_model(path, verify=not quick, layout=layout, kernels=kernels)
+    except (UnsupportedModelError, UnsupportedFormatError) as reason:
+        if (found := container_tensors(path, kernels, digest=digest and not quick)) is None:
+            raise
+        return _container(path, *found, f"it cannot be run: {reason}")
+    contents: dict[str, TernaryContent] = {}
+    for name in model.tensors if not quick or digest else ():
+        progress(name)
+        if (content := content_of(model, name, digest=digest)) is not None:
+            contents[name] = content
+        model.release()
+    return _model(path, model, contents, checked=not quick)
 
 
-def _describe_folder(path: Path) -> dict[str, Any]:
-    model = load_model(path)
-    tensors = [
-        TensorDescription(name, tensor.dtype, list(tensor.shape), tensor.data.nbytes)
-        for name, tensor in HuggingFaceFolder(path).tensors.items()
-    ]
-    size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
-    return _description(path, "folder of BitNetForCausalLM", size, model.config, tensors) | {
-        "generation": dict(model.generation_config),
-        "chat_template": model.chat_template,
-        "metadata": dict(model.metadata),
-        "blobs": {},
-    }
-
-
-def _description(
-    path: Path, kind: str, size: int, config: ModelConfig, tensors: Sequence[TensorDescription]
+def _model(
+    path: Path, model: LoadedModel, contents: Mapping[str, TernaryContent], *, checked: bool
 ) -> dict[str, Any]:
+    file = TercetFile(path, verify=False) if TercetFile.recognizes(path) else None
+    sizes = {name: math.prod(info.shape) for name, info in model.tensors.items()}
+    tensors = []
+    for name, info in model.tensors.items():
+        content = contents.get(name)
+        tensor: dict[str, Any] = {
+            "name": name,
+            "stored_name": info.stored_name or name,
+            "type": info.type,
+            "shape": list(info.shape),
+            "bytes": info.num_bytes,
+            "granularity": info.granularity,
+            "group_size": info.group_size,
+            "rounded_on_loading": info.is_master,
+            "zeros": None if content is None else content.zeros,
+            "sha256": None if file is None else file.header.tensors[name].sha256,
+        }
+        digest = {} if content is None or content.digest is None else {"digest": content.digest}
+        tensors.append(tensor | _ratios([tensor]) | digest)
+    ternary = [tensor for tensor in tensors if tensor["granularity"] is not None]
+    tokens, remarks = _tokens(model)
+    return {
+        "path": str(path),
+        "kind": model.kind,
+        "bytes": _size(path),
+        "checked": checked,
+        "has_checksums": file is not None,
+        "parameters": model.config.num_parameters,
+        "ternary_parameters": sum(sizes[tensor["name"]] for tensor in ternary),
+        "bits_per_weight": _ratios(tensors)["bits_per_weight"],
+        "ternary_bits_per_weight": _ratios(ternary)["bits_per_weight"],
+        "share_of_zeros": _ratios(ternary)["share_of_zeros"],
+        "config": model.config.to_dict(),
+        "tokens": tokens,
+        "chat_template": model.chat_template,
+        "generation": dict(model.generation_config),
+        "metadata": dict(model.metadata),
+        "blobs": {} if file is None else _blobs(file),
+        "remarks": [*model.remarks, *remarks, *oddities(contents, sizes)],
+        "tensors": tensors,
+    }
+
+
+def _container(path: Path, kind: str, tensors: list[dict[str, Any]], remark: str) -> dict[str, Any]:
+    complete = [
+        {"stored_name": tensor["name"], "granularity": None, "zeros": None} | tensor | _ratios([tensor])
+        for tensor in tensors
+    ]
     return {
         "path": str(path),
         "kind": kind,
-        "bytes": size,
-        "parameters": config.num_parameters,
-        "ternary_parameters": config.num_ternary_weights,
-        **_totals(tensors),
-        "config": config.to_dict(),
-        "tensors": [{**dataclasses.asdict(tensor), **_ratios([tensor])} for tensor in tensors],
-    }
-
-
-def _totals(tensors: Sequence[TensorDescription]) -> dict[str, float | None]:
-    """Bits per weight of everything, and of the ternary matrices alone with their share of zeros."""
-    ternary = [tensor for tensor in tensors if tensor.zeros is not None]
-    of_ternary = _ratios(ternary) if ternary else {"bits_per_weight": None, "share_of_zeros": None}
-    return {
+        "bytes": _size(path),
+        "checked": False,
+        "has_checksums": False,
+        "parameters": sum(math.prod(tensor["shape"]) for tensor in tensors),
         "bits_per_weight": _ratios(tensors)["bits_per_weight"],
-        "ternary_bits_per_weight": of_ternary["bits_per_weight"],
-        "share_of_zeros": of_ternary["share_of_zeros"],
+        "config": None,
+        "remarks": [remark, *(tensor["remark"] for tensor in tensors if "remark" in tensor)],
+        "tensors": complete,
     }
 
 
-def _ratios(tensors: Sequence[TensorDescription]) -> dict[str, float | None]:
-    weights = sum(tensor.weights for tensor in tensors)
-    zeros = [tensor.zeros for tensor in tensors if tensor.zeros is not None]
+def _tokens(model: LoadedModel) -> tuple[int | None, list[str]]:
+    """How many tokens the tokenizer has, and what is odd about that."""
+    if model.tokenizer_json is None:
+        return None, []
+    try:
+        return model.tokenizer().vocab_size, []
+    except FormatError as error:
+        return None, [f"the tokenizer cannot be used: {error}"]
+
+
+def _blobs(file: TercetFile) -> dict[str, Any]:
     return {
-        "bits_per_weight": 8 * sum(tensor.bytes for tensor in tensors) / weights,
-        "share_of_zeros": sum(zeros) / weights if zeros else None,
+        name: {"bytes": blob.piece.num_bytes, "sha256": blob.sha256}
+        for name, blob in file.header.blobs.items()
+    }
+
+
+def _size(path: Path) -> int:
+    files = path.iterdir() if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _ratios(tensors: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Bits per weight, and the share of zeros where they were counted."""
+    weights = sum(math.prod(tensor["shape"]) for tensor in tensors)
+    counted = [tensor for tensor in tensors if tensor.get("zeros") is not None]
+    of_counted = sum(math.prod(tensor["shape"]) for tensor in counted)
+    return {
+        "bits_per_weight": 8 * sum(tensor["bytes"] for tensor in tensors) / weights if weights else None,
+        "share_of_zeros": sum(tensor["zeros"] for tensor in counted) / of_counted if of_counted else None,
     }
 
 
@@ -126,15 +164,11 @@ def grouped(tensors: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         rows.setdefault((".".join(parts), tensor["type"], tuple(tensor["shape"])), []).append(tensor)
     return [
         {
+            **members[0],
             "name": name,
             "count": len(members),
-            "type": kind,
-            "shape": list(shape),
             "bytes": sum(member["bytes"] for member in members),
-            "bits_per_weight": members[0]["bits_per_weight"],
-            "share_of_zeros": None
-            if members[0]["share_of_zeros"] is None
-            else sum(member["share_of_zeros"] for member in members) / len(members),
+            "share_of_zeros": _ratios(members)["share_of_zeros"],
         }
-        for (name, kind, shape), members in rows.items()
+        for (name, _, _), members in rows.items()
     ]

@@ -35,6 +35,8 @@ class StoredWeight:
     granularity: str | None = None
     """How far a scale reaches in a matrix that is ternary, or becomes so on reading; None for floats."""
     group_size: int | None = None
+    read_in_stored_order: Callable[[], TernaryTensor] | None = None
+    """Makes a ternary matrix with its rows as the file has them, where that order is not ours."""
     masters: Callable[[], FloatMatrix] | None = None
     """Reads the real-valued weights of a matrix that becomes ternary on reading, where the file has them."""
 

@@ -86,6 +86,8 @@ class LoadedModel:
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     masters: Mapping[str, FloatMatrix] = dataclasses.field(default_factory=dict)
     """Canonical name -> the real-valued weights behind a ternary matrix, where the source has them."""
+    in_stored_order: Mapping[str, TernaryTensor] = dataclasses.field(default_factory=dict)
+    """Canonical name -> a ternary matrix whose rows are in another order in the file, in that order."""
     remarks: tuple[str, ...] = ()
     """Oddities of the source that a person should know of."""
     release: Callable[[], None] = lambda: None
@@ -268,6 +270,11 @@ def _load_stored(stored: StoredModel, packing: str) -> LoadedModel:
         )
 
     masters = {name: weight.masters for name, weight in stored.weights.items() if weight.masters is not None}
+    orders = {
+        name: weight.read_in_stored_order
+        for name, weight in stored.weights.items()
+        if weight.read_in_stored_order is not None
+    }
     return LoadedModel(
         path=stored.path,
         kind=stored.kind,
@@ -276,6 +283,7 @@ def _load_stored(stored: StoredModel, packing: str) -> LoadedModel:
         weights=_MadeOnLookup(shapes, matrix),
         reference_weights=_MadeOnLookup(shapes, reference),
         masters=_MadeOnLookup(masters, lambda name: masters[name]()),
+        in_stored_order=_MadeOnLookup(orders, lambda name: orders[name]()),
         tokenizer_json=stored.tokenizer_json,
         chat_template=stored.chat_template,
         generation_config=stored.generation,

@@ -140,12 +140,16 @@ class GgufModel:
             FormatError: it is damaged, or the model has none of this name.
             UnsupportedFormatError: it is not ternary, or of a type that this release does not read.
         """
-        found = self.file.ternary(self._name(name), self._layout_of(name))
+        found = self.ternary_in_stored_order(name)
         if not self.is_reordered(name):
             return found
         order = halves_from_neighbours(found.shape[0], self._num_heads(name))
         scales = found.scales if found.scales.ndim == 0 else found.scales[order]
         return TernaryTensor(found.codes[order], scales)
+
+    def ternary_in_stored_order(self, name: str) -> TernaryTensor:
+        """Return a matrix as codes and scales with its rows in the order of the file; raises as `ternary`."""
+        return self.file.ternary(self._name(name), self._layout_of(name))
 
     def float32(self, name: str, rows: slice | None = None) -> npt.NDArray[np.float32]:
         """Return a tensor, or some of its rows, as real values.

@@ -58,8 +58,16 @@ def _weight(model: GgufModel, name: str) -> StoredWeight:
     shape = _granularity(model, name, tensor)
     read = functools.partial(model.ternary if shape else functools.partial(_floats, model), name)
     granularity, group_size = shape or (None, None)
+    is_moved = granularity is not None and model.is_reordered(name)
     return StoredWeight(
-        tensor.name, tensor.type.name, tensor.shape, tensor.data.size, read, granularity, group_size
+        tensor.name,
+        tensor.type.name,
+        tensor.shape,
+        tensor.data.size,
+        read,
+        granularity,
+        group_size,
+        read_in_stored_order=functools.partial(model.ternary_in_stored_order, name) if is_moved else None,
     )
 
 
