@@ -65,7 +65,7 @@ def assert_close(actual: np.ndarray, expected: np.ndarray, *, rounds: bool) -> N
         return
     rows = np.abs(actual - expected).max(axis=-1) / spread
     # An activation at a tie may round the other way; then the tokens behind it differ, those before do not.
-    assert np.quantile(rows, 0.25) < 1e-5, rows
+    assert np.quantile(rows, 0.25) < 1e-3, rows
     assert np.sqrt(np.mean((actual - expected) ** 2)) < 0.05 * spread
 
 

@@ -20,7 +20,7 @@ def convert(
         str | None,
         typer.Option(
             "--to",
-            help="native, huggingface, huggingface-packed, or gguf, also with its type: gguf-tq1_0, "
+            help="native, huggingface, huggingface-packed, onnx, or gguf, also with its type: gguf-tq1_0, "
             "gguf-tq2_0, gguf-i2_s, gguf-f16, ... (default: by the ending, .gguf or .tercet).",
             show_default=False,
         ),
@@ -31,7 +31,8 @@ def convert(
             "--packing",
             "--type",
             help="How ternary weights are stored. In a .tercet file two_bit or five_per_byte; in a GGUF "
-            "file tq1_0, tq2_0, q2_0, i2_s, f16, bf16 or f32 (default: what is usual).",
+            "file tq1_0, tq2_0, q2_0, i2_s, f16, bf16 or f32; in ONNX two_bit or int8 (default: what is "
+            "usual).",
             show_default=False,
         ),
     ] = None,
@@ -55,15 +56,26 @@ def convert(
     ] = True,
     json: options.Json = False,
 ) -> None:
-    """Convert a model: into a `.tercet` file, a GGUF file, or a folder for transformers.
+    """Convert a model: into a `.tercet` file, a GGUF file, or a folder for transformers or onnxruntime.
 
     The plan is printed first. The result is compared with its source, logits on a fixed prompt included, and
     appears complete or not at all. A conversion that was killed is gone on with by the next.
     """
     from tercet.cli import console
     from tercet.conversion import convert, plan_conversion
+    from tercet.models.loading import load_model
     from tercet.models.registry import resolve
 
+    if to is not None and to.lower() == "onnx":
+        from tercet.cli.onnx_export import export
+
+        kernels = options.kernel_config(kernel_config)
+        model = load_model(resolve(source), layout=layout, kernels=kernels)
+        asked = {"--embedding-type": embedding_type, "--name": name}
+        export(
+            model, destination, packing, asked, overwrite=overwrite, dry_run=dry_run, verify=verify, json=json
+        )
+        return
     metadata = {} if name is None else {"name": name}
     plan = plan_conversion(
         resolve(source),

@@ -159,7 +159,9 @@ class DecoderGraph:
         return present
 
     def _attend(self, query: str, key: str, value: str, window: int | None) -> str:
-        """Heads that share keys are one matrix for the product, shared_by * sequence rows, and apart between."""
+        """Heads that share keys are one matrix for the products, and apart for the mask:
+        [batch, kv_heads, shared_by * sequence, ...] and [batch, kv_heads, shared_by, sequence, ...].
+        """
         graph, config = self.graph, self.config
         scale = config.head_dim**-0.5 if config.attention_scale is None else config.attention_scale
         query = graph.op("Mul", query, graph.constant(scale))

@@ -50,6 +50,10 @@ def format_of(to: str | None, destination: Path) -> str:
     if to is None:
         return OF_SUFFIX.get(destination.suffix.lower(), "native")
     name = to.lower()
+    if name == "onnx":
+        raise ParameterError(
+            "ONNX graphs are made by tercet.conversion.onnx.export_onnx and by `tercet convert --to onnx`"
+        )
     name = OTHER_NAMES.get(name, name)
     if name not in FORMATS:
         raise ParameterError(f"there is no format {to!r}; the formats are {', '.join(FORMATS)}")
