@@ -9,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch (extra 'train') is not installed")
 
+from tercet.errors import ParameterError  # noqa: E402
 from tercet.models.config import shape  # noqa: E402
 from tercet.models.tensor_names import from_huggingface, is_ternary  # noqa: E402
 from tercet.quantization.activations import absmax_int8  # noqa: E402
@@ -89,3 +90,17 @@ def test_a_small_network_learns() -> None:
         optimizer.step()
     assert first > 4.5
     assert loss.item() < 0.5 * first
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"qk_norm": True}, "models with qk_norm are run, not trained; leave it at False"),
+        ({"embedding_scale": 2.0}, "models with embedding_scale are run, not trained; leave it at 1.0"),
+        ({"sliding_window": 8}, "models with sliding_window are run, not trained; leave it at None"),
+        ({"activation": "gelu_tanh"}, "trained with relu2 or silu, not gelu_tanh"),
+    ],
+)
+def test_what_only_others_train_is_not_passed_over(option: dict[str, object], message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        TernaryDecoder(dataclasses.replace(shape("tiny"), num_layers=1, **option))

@@ -7,13 +7,23 @@ the same arithmetic with gradients. Shapes below: B sequences, T positions, H he
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tercet.errors import ParameterError
 from tercet.models.config import ModelConfig
 from tercet.training.attention import causal_attention
 from tercet.training.bitlinear import BitLinear, Quantization
+
+
+_NOT_TRAINED = (
+    "qk_norm", "projection_norms", "post_norms", "embedding_scale", "attention_scale", "rope_scaling",
+    "sliding_window", "pooling", "rotation",
+)  # fmt: skip
+"""Options of a config that this network has not; at their defaults they change nothing."""
 
 
 class RmsNorm(nn.Module):
@@ -123,10 +133,15 @@ class Body(nn.Module):
 
 
 class TernaryDecoder(nn.Module):
-    """The whole network; `logits` is the model, `forward` its training loss."""
+    """The whole network; `logits` is the model, `forward` its training loss.
+
+    Raises:
+        ParameterError: the config has an option that models trained here have not.
+    """
 
     def __init__(self, config: ModelConfig, ternary: bool = True) -> None:
         super().__init__()
+        _check_trainable(config)
         self.config = config
         self.quantization = Quantization(ternary, config.quantize_activations)
         self.model = Body(config, self.quantization)
@@ -159,3 +174,12 @@ class TernaryDecoder(nn.Module):
         """Mean cross-entropy in nats a token of predicting `windows[:, 1:]`; windows: int64 [B, T + 1]."""
         logits = self.logits(windows[:, :-1])
         return functional.cross_entropy(logits.float().flatten(0, 1), windows[:, 1:].flatten())
+
+
+def _check_trainable(config: ModelConfig) -> None:
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    for name in _NOT_TRAINED:
+        if getattr(config, name) != defaults[name]:
+            raise ParameterError(f"models with {name} are run, not trained; leave it at {defaults[name]}")
+    if config.activation not in ("relu2", "silu"):
+        raise ParameterError(f"models are trained with relu2 or silu, not {config.activation}")
