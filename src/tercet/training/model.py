@@ -18,7 +18,6 @@ from tercet.models.config import ModelConfig
 from tercet.training.attention import causal_attention
 from tercet.training.bitlinear import BitLinear, Quantization
 
-
 _NOT_TRAINED = (
     "qk_norm", "projection_norms", "post_norms", "embedding_scale", "attention_scale", "rope_scaling",
     "sliding_window", "pooling", "rotation",
