@@ -12,7 +12,20 @@ import typer.main
 from tercet.cli.border import error_border
 
 # In the order of the help page: speak, fetch, look inside, make, measure.
-COMMANDS = ("run", "chat", "pull", "list", "rm", "doctor", "inspect", "convert", "train", "bench", "eval")
+COMMANDS = (
+    "run",
+    "chat",
+    "pull",
+    "list",
+    "rm",
+    "doctor",
+    "inspect",
+    "convert",
+    "ternarize",
+    "train",
+    "bench",
+    "eval",
+)
 
 
 class LazyGroup(typer.core.TyperGroup):
