@@ -18,8 +18,9 @@ import pytest
 
 from tercet.formats.gguf import GgufFile, GgufModel, open_gguf
 from tercet.formats.gguf.encoding import encode_ternary
+from tercet.formats.huggingface.names import TensorNames
 from tercet.models.config import ModelConfig
-from tercet.models.tensor_names import from_huggingface, is_ternary, tensor_shapes
+from tercet.models.tensor_names import is_ternary, tensor_shapes
 from tercet.reference import ReferenceDecoder
 
 FOLDER = Path(os.environ.get("TERCET_FIXTURES") or Path(__file__).parents[1] / "fixtures" / "foreign")
@@ -121,7 +122,7 @@ def test_rows_converted_to_llama_cpps_order_come_back(path_of: Any) -> None:
     """Its source is a packed checkpoint: same codes once rows are in our order, scales rounded to float16."""
     model = open_gguf(path_of(CONVERTED_FROM_PACKED))
     for theirs, truth in TRUTH["hf/llama-packed-bitlinear"].items():
-        found = model.ternary(str(from_huggingface(theirs)))
+        found = model.ternary(str(TensorNames("llama").canonical(theirs)))
         assert digest(found.codes) == truth["codes_int8_rowmajor_sha256"], theirs
         assert float(found.scales) == float(np.float16(truth["scale"]))
 

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tercet.formats.huggingface.names import TensorNames
 from tercet.models.config import ModelConfig, shape
-from tercet.models.tensor_names import from_huggingface, is_ternary, tensor_shapes
+from tercet.models.tensor_names import is_ternary, tensor_shapes
 from tercet.quantization.activations import absmax_int8
 from tercet.quantization.weights import absmean_ternary
 from tercet.reference import ReferenceDecoder, linear
@@ -98,7 +99,7 @@ def build(config: ModelConfig) -> Any:
 def reference(config: ModelConfig, model: Any, *, quantize_activations: bool) -> ReferenceDecoder:
     weights: dict[str, Any] = {}
     for theirs, tensor in model.state_dict().items():
-        name = from_huggingface(theirs)
+        name = TensorNames("bitnet").canonical(theirs)
         assert name is not None, theirs
         array = tensor.numpy()
         weights[name] = absmean_ternary(array) if is_ternary(name) else array

@@ -14,11 +14,9 @@ from tercet.errors import FormatError, ParameterError
 from tercet.models.config import SHAPES, ModelConfig, shape
 from tercet.models.rotation import Rotation
 from tercet.models.tensor_names import (
-    from_huggingface,
     is_ternary,
     layer_name,
     tensor_shapes,
-    to_huggingface,
 )
 
 SMALL = ModelConfig(
@@ -262,21 +260,6 @@ def test_optional_tensors_are_listed_where_the_model_has_them() -> None:
     assert "output_head" not in tensor_shapes(shape("2b4t"))
     assert tensor_shapes(SMALL)["layers.0.attention.o"] == (64, 80)
     assert tensor_shapes(SMALL)["layers.0.attention.k"] == (40, 64)
-
-
-@pytest.mark.parametrize("config", [shape("tiny"), SMALL])
-def test_names_translate_both_ways(config: ModelConfig) -> None:
-    for name in tensor_shapes(config):
-        theirs = to_huggingface(name)
-        assert theirs is not None
-        assert from_huggingface(theirs) == name
-
-
-@pytest.mark.parametrize("name", ["", "model.layers.x.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.bias"])
-def test_names_that_are_not_known(name: str) -> None:
-    assert from_huggingface(name) is None
-    assert to_huggingface(name) is None
-    assert not is_ternary(name)
 
 
 def test_only_the_seven_matrices_of_a_layer_are_ternary() -> None:

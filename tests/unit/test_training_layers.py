@@ -10,8 +10,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch (extra 'train') is not installed")
 
 from tercet.errors import ParameterError  # noqa: E402
+from tercet.formats.huggingface.names import TensorNames  # noqa: E402
 from tercet.models.config import shape  # noqa: E402
-from tercet.models.tensor_names import from_huggingface, is_ternary  # noqa: E402
+from tercet.models.tensor_names import is_ternary  # noqa: E402
 from tercet.quantization.activations import absmax_int8  # noqa: E402
 from tercet.quantization.weights import absmean_ternary  # noqa: E402
 from tercet.reference import ReferenceDecoder  # noqa: E402
@@ -60,7 +61,7 @@ def test_the_network_equals_the_reference() -> None:
     model.initialize(3)
     weights = {}
     for name, value in model.state_dict().items():
-        canonical = from_huggingface(name)
+        canonical = TensorNames("bitnet").canonical(name)
         if canonical is None or name == "lm_head.weight":
             continue
         array = value.numpy()

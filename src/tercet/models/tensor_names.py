@@ -1,4 +1,4 @@
-"""What every tensor of a model is called, which shape it has, and what Hugging Face calls it.
+"""What every tensor of a model is called, and which shape it has.
 
     embedding                                [vocab_size, hidden_size]   float or ternary
     layers.{i}.attention_norm                [hidden_size]               float
@@ -16,7 +16,8 @@ and where the config says so, all float:
     layers.{i}.{matrix}.input_norm           [depth]                     projection_norms, one for each matrix
     layers.{i}.{attention,ffn}_post_norm     [hidden_size]               post_norms
 
-These names are ours; readers of foreign formats translate into them.
+These names are ours; readers of foreign formats translate into them (`tercet.formats.huggingface.names`,
+`tercet.formats.gguf.tensor_names`).
 """
 
 from __future__ import annotations
@@ -25,31 +26,9 @@ import re
 
 from tercet.models.config import ModelConfig
 
-__all__ = ["from_huggingface", "is_ternary", "layer_name", "tensor_shapes", "to_huggingface"]
+__all__ = ["is_ternary", "layer_name", "tensor_shapes"]
 
 _TERNARY = re.compile(r"layers\.\d+\.(attention\.[qkvo]|ffn\.(gate|up|down))")
-
-# Canonical <-> BitNetForCausalLM of transformers, the part behind "layers.{i}." and "model.layers.{i}.".
-_LAYER_NAMES = {
-    "attention_norm": "input_layernorm.weight",
-    "attention.q": "self_attn.q_proj.weight",
-    "attention.k": "self_attn.k_proj.weight",
-    "attention.v": "self_attn.v_proj.weight",
-    "attention.o": "self_attn.o_proj.weight",
-    "attention.sub_norm": "self_attn.attn_sub_norm.weight",
-    "ffn_norm": "post_attention_layernorm.weight",
-    "ffn.gate": "mlp.gate_proj.weight",
-    "ffn.up": "mlp.up_proj.weight",
-    "ffn.down": "mlp.down_proj.weight",
-    "ffn.sub_norm": "mlp.ffn_sub_norm.weight",
-}
-_MODEL_NAMES = {
-    "embedding": "model.embed_tokens.weight",
-    "final_norm": "model.norm.weight",
-    "output_head": "lm_head.weight",
-}
-_LAYER_NAMES_BACK = {theirs: ours for ours, theirs in _LAYER_NAMES.items()}
-_MODEL_NAMES_BACK = {theirs: ours for ours, theirs in _MODEL_NAMES.items()}
 
 
 def layer_name(layer: int, part: str) -> str:
@@ -106,19 +85,3 @@ def _feed_forward_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 def _matrix_shapes(config: ModelConfig, part: str, rows: int, depth: int) -> dict[str, tuple[int, ...]]:
     norm: dict[str, tuple[int, ...]] = {f"{part}.input_norm": (depth,)} if config.projection_norms else {}
     return norm | {part: (rows, depth)}
-
-
-def to_huggingface(name: str) -> str | None:
-    """Translate a canonical name into that of `BitNetForCausalLM`, or return None if it is not canonical."""
-    if match := re.fullmatch(r"layers\.(\d+)\.(.+)", name):
-        part = _LAYER_NAMES.get(match[2])
-        return part and f"model.layers.{match[1]}.{part}"
-    return _MODEL_NAMES.get(name)
-
-
-def from_huggingface(name: str) -> str | None:
-    """Translate a name of `BitNetForCausalLM` into the canonical one, or return None if it is not known."""
-    if match := re.fullmatch(r"model\.layers\.(\d+)\.(.+)", name):
-        part = _LAYER_NAMES_BACK.get(match[2])
-        return part and f"layers.{match[1]}.{part}"
-    return _MODEL_NAMES_BACK.get(name)
