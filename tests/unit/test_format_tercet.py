@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import zlib
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from small_files import BLOBS, TENSORS, small_plan, small_values, write_small_fi
 from tercet.errors import ChecksumError, FormatError, ParameterError, UnsupportedFormatError
 from tercet.formats.floats import from_float32
 from tercet.formats.matrices import FloatMatrix, PackedMatrix
-from tercet.formats.tercet import FilePlan, TensorPlan, TercetFile, create_file
+from tercet.formats.tercet import FilePlan, TensorPlan, TercetFile, create_file, reader, verified
 from tercet.formats.tercet.layout import PREAMBLE_BYTES, Preamble
 
 
@@ -247,3 +248,42 @@ def test_recognizes_looks_at_the_first_bytes(small_file: Path, tmp_path: Path) -
     assert not TercetFile.recognizes(tmp_path)
     assert not TercetFile.recognizes(tmp_path / "absent")
     assert PREAMBLE_BYTES == 64
+
+
+def test_a_large_file_is_checked_when_it_is_opened_first(
+    tiny_model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERCET_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(reader, "VERIFY_ALWAYS_UP_TO_BYTES", 0)
+    path = tmp_path / "model.tercet"
+    path.write_bytes(tiny_model_file.read_bytes())
+    checks: list[Path] = []
+    verify = TercetFile.verify
+    monkeypatch.setattr(TercetFile, "verify", lambda file: (checks.append(file.path), verify(file))[1])
+
+    def opened(**options: bool) -> int:
+        checks.clear()
+        assert TercetFile(path, **options).verified
+        return len(checks)
+
+    assert opened() == 1
+    assert opened() == 1, "a file that was written just now may be written again in the same tick"
+    os.utime(path, ns=(0, 0))  # changes the time of the entry, too
+    monkeypatch.setattr(verified, "SETTLED_NANOSECONDS", -1)
+    assert [opened(), opened(), opened(verify=True)] == [1, 0, 1]
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(0, 0))  # the time of the content says nothing, but that of the entry does
+    with pytest.raises(ChecksumError):
+        TercetFile(path)
+    path.write_bytes(tiny_model_file.read_bytes())
+    assert [opened(), opened()] == [1, 0]
+    other = path.rename(tmp_path / "renamed.tercet")
+    path = other
+    assert [opened(), opened()] == [1, 0]
+    for note in (tmp_path / "cache" / "verified").iterdir():
+        note.write_bytes(b"\xff")
+    assert opened() == 1
+    monkeypatch.setenv("TERCET_CACHE", "/dev/null/nowhere")
+    assert [opened(), opened()] == [1, 1]

@@ -43,6 +43,8 @@ class MappedFile:
                     )
                 if status.st_size == 0:
                     raise FormatError(f"{self.path} is empty (0 bytes)")
+                self.status = status
+                """What the operating system says of the very file that is mapped."""
                 self._map = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
             finally:
                 os.close(descriptor)

@@ -22,10 +22,13 @@ from tercet.formats.floats import FLOAT_TYPES, has_only_finite
 from tercet.formats.mapped_file import MappedFile
 from tercet.formats.matrices import FloatMatrix, PackedMatrix
 from tercet.formats.tercet.layout import MAGIC, PREAMBLE_BYTES, Header, Piece, Preamble, TensorEntry, aligned
+from tercet.formats.tercet.verified import FileState, remember_verified, was_verified
 from tercet.quantization import packings
 
 __all__ = ["TercetFile"]
 
+VERIFY_ALWAYS_UP_TO_BYTES = 64 << 20
+"""Smaller files are verified whenever they are opened: it is done in a blink."""
 VERIFY_UP_TO_BYTES = 4 << 30
 """Larger files are verified only when asked: reading all of one takes longer than a person wants to wait."""
 MAX_THREADS = 4
@@ -38,7 +41,8 @@ class TercetFile:
 
     Args:
         path: the file.
-        verify: whether to check the content against its checksums; by default files up to 4 GiB are checked.
+        verify: whether to check the content against its checksums. By default files up to 4 GiB are checked,
+            those above 64 MiB only when they are opened first, see `tercet.formats.tercet.verified`.
 
     Raises:
         FormatError: the file is truncated, malformed, or of another kind.
@@ -55,8 +59,8 @@ class TercetFile:
         preamble = Preamble.parse(first, self.path, self.num_bytes)
         header = self._file.view(PREAMBLE_BYTES, preamble.header_bytes, "the header").tobytes()
         self.header = Header.parse(header, self.path, preamble)
-        self.verified = self.num_bytes <= VERIFY_UP_TO_BYTES if verify is None else verify
-        if self.verified:
+        self.verified = self._verify_once() if verify is None else verify
+        if verify:
             self.verify()
 
     def blob(self, name: str) -> bytes:
@@ -95,6 +99,18 @@ class TercetFile:
         with ThreadPoolExecutor(num_threads) as threads:
             for _ in threads.map(lambda check: check(), checks):
                 pass  # the first failure is raised here
+
+    def _verify_once(self) -> bool:
+        """Check the content unless the file is very large, or was found whole before; say if it is known."""
+        if self.num_bytes > VERIFY_UP_TO_BYTES:
+            return False
+        state = FileState.of(self.path, self._file.status)
+        is_large = self.num_bytes > VERIFY_ALWAYS_UP_TO_BYTES
+        if not (is_large and was_verified(state)):
+            self.verify()
+            if is_large:
+                remember_verified(state)
+        return True
 
     def _verify_tensor(self, name: str, entry: TensorEntry) -> None:
         self._verify_digest(f"tensor {name}", entry.pieces, entry.sha256)
