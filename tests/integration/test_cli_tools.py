@@ -24,11 +24,13 @@ def test_version_and_help() -> None:
     assert tercet("--version").out == f"tercet {__version__}\n"
     done = tercet("--help")
     assert done.status == 0
-    for command in ("run", "chat", "doctor", "inspect", "convert", "train", "bench", "eval"):
+    for command in ("run", "chat", "doctor", "inspect", "convert", "ternarize", "train", "bench", "eval"):
         assert f" {command} " in done.out
 
 
-@pytest.mark.parametrize("command", ["run", "chat", "doctor", "inspect", "convert", "train", "bench", "eval"])
+@pytest.mark.parametrize(
+    "command", ["run", "chat", "doctor", "inspect", "convert", "ternarize", "train", "bench", "eval"]
+)
 def test_every_command_explains_itself(command: str) -> None:
     done = tercet(command, "--help")
     assert done.status == 0, done
@@ -239,6 +241,18 @@ def test_bench_decode_measures_in_the_same_run() -> None:
     assert weights < data["bytes_per_token"] < weights * 1.1
     assert (data["threads"], data["shape"]) == (1, "tiny")
     assert data["machine"]["cpu"]
+
+
+def test_bench_open_measures_fresh_processes(tiny_model_file: Path) -> None:
+    data = tercet("bench", "open", tiny_model_file, "--runs", "1", "--threads", "1", "--json").data
+    assert data["file_bytes"] == tiny_model_file.stat().st_size
+    assert 0 < data["seconds"] < 60
+    assert len(data["runs"]["values"]) == 1
+    assert data["model_bytes"] == data["resident_bytes"] - data["before_bytes"] - data["kv_cache_bytes"]
+    shown = tercet("bench", "open", "--shape", "tiny", "--runs", "1", "--threads", "1")
+    assert shown.status == 0, shown
+    assert "of the file" in shown.out
+    assert_refused(tercet("bench", "open", tiny_model_file, "--runs", "0"), "runs must be at least 1")
 
 
 def test_bench_refuses_what_cannot_be() -> None:
