@@ -73,11 +73,12 @@ def calibrated(
         sweeps: how often all codes are looked at again.
         per_row: whether the result is to say that a scale is for a row (then group is depth).
     """
+    wanted = weights @ moments.matrix
     codes, scales = _feedback(weights, moments.factor, group)
     for _ in range(sweeps):
-        scales = _scales(weights, moments.matrix, codes, scales)
-        codes = _sweep(weights, moments.matrix, codes, scales)
-    scales = _scales(weights, moments.matrix, codes, scales)
+        scales = _scales(wanted, moments.matrix, codes, scales)
+        codes = _sweep(wanted, moments.matrix, codes, scales)
+    scales = _scales(wanted, moments.matrix, codes, scales)
     return TernaryTensor(codes.astype(np.int8), scales[:, 0] if per_row else scales)
 
 
@@ -135,31 +136,35 @@ def _first_scales(weights: Array, importance: Array) -> Array:
     return result
 
 
-def _scales(weights: Array, moments: Array, codes: Array, scales: Array) -> Array:
-    """Return the best scales for given codes: a system of as many unknowns as groups, for each row."""
-    rows, depth = weights.shape
+def _scales(wanted: Array, moments: Array, codes: Array, scales: Array) -> Array:
+    """Return the best scales for given codes: a system of as many unknowns as groups, for each row.
+
+    `wanted` is W H, all that has to be known of W.
+    """
+    rows, depth = wanted.shape
     groups = scales.shape[1]
     group = depth // groups
     gram = np.empty((rows, groups, groups), np.float64)
     for index in range(groups):
         columns = slice(index * group, (index + 1) * group)
         gram[:, index] = (codes[:, columns] @ moments[columns] * codes).reshape(rows, groups, group).sum(2)
-    wanted = (weights @ moments * codes).reshape(rows, groups, group).sum(axis=2, dtype=np.float64)
+    right = (wanted * codes).reshape(rows, groups, group).sum(axis=2, dtype=np.float64)
     diagonal = np.einsum("rii->ri", gram)
     unused = diagonal <= 0  # a group of zeros: any scale will do, and none is better than the one it has
     diagonal += 1e-6 * diagonal.mean(axis=1, keepdims=True) + unused
-    found = np.linalg.solve(gram, wanted[:, :, None])[:, :, 0]
+    found = np.linalg.solve(gram, right[:, :, None])[:, :, 0]
     result: Array = np.where(unused, scales, found).astype(np.float32)
     return result
 
 
-def _sweep(weights: Array, moments: Array, codes: Array, scales: Array) -> Array:
+def _sweep(wanted: Array, moments: Array, codes: Array, scales: Array) -> Array:
     """Give every code in turn the value that is best for the output while all others stay."""
-    group = weights.shape[1] // scales.shape[1]
+    depth = wanted.shape[1]
+    group = depth // scales.shape[1]
     codes = codes.copy()
-    slope = (weights - codes * np.repeat(scales, group, axis=1)) @ moments
+    slope = wanted - codes * np.repeat(scales, group, axis=1) @ moments
     diagonal = np.diag(moments)
-    for start in range(0, weights.shape[1], group):
+    for start in range(0, depth, group):
         scale = scales[:, start // group]
         safe = np.where(scale == 0, np.float32(1), scale)
         for first in range(start, start + group, BLOCK):
