@@ -51,6 +51,13 @@ TERCET_INLINE f32x16 code_values(i32x16 lanes_of_codes, int shift) {
     return out;
 }
 
+// Sixteen lanes of 32 bits, from any address.
+TERCET_INLINE i32x16 load_tile(const std::uint8_t* from) {
+    i32x16 tile;
+    for (std::size_t p = 0; p < num_registers; ++p) std::memcpy(&tile.part[p], from + p * register_bytes, register_bytes);
+    return tile;
+}
+
 // sum + code * value. The product of a code and a float is exact, so that a fused addition rounds to the same bits.
 TERCET_INLINE f32x16 add_exact_product(f32x16 code, f32x16 value, f32x16 sum) {
 #if defined(__AVX512F__)
@@ -81,8 +88,7 @@ TERCET_INLINE void add_tile(const std::uint8_t* packed, std::size_t stream_bytes
                             Chain<vectors, streams> (&sums)[chains]) {
     i32x16 tile[streams];
 #pragma GCC unroll 4
-    for (std::size_t s = 0; s < streams; ++s)
-        tile[s] = load_lanes<i32x16>(reinterpret_cast<const std::int32_t*>(packed + s * stream_bytes));
+    for (std::size_t s = 0; s < streams; ++s) tile[s] = load_tile(packed + s * stream_bytes);
 #pragma GCC unroll 4
     for (std::size_t field = 0; field < 4; ++field) {
 #pragma GCC unroll 4
