@@ -10,6 +10,7 @@
     ├── UnsupportedModelError      the file is sound, but it holds an architecture that we do not run
     ├── IsaError                   an instruction set was demanded that this processor (or build) lacks
     ├── MissingExtraError          an optional dependency is not installed (also an ImportError)
+    ├── HubError                   the Hugging Face Hub cannot be reached, or answers with an error
     ├── StorageError               the disk is full, read-only or not ours to write
     └── TrainingError              training cannot start or go on: no data, diverged, foreign checkpoint
 
@@ -25,6 +26,7 @@ __all__ = [
     "ChecksumError",
     "ContextLengthError",
     "FormatError",
+    "HubError",
     "IsaError",
     "MissingExtraError",
     "ModelNotFoundError",
@@ -77,6 +79,10 @@ class IsaError(TercetError):
 
 class MissingExtraError(TercetError, ImportError):
     """A feature needs an optional dependency that is not installed."""
+
+
+class HubError(TercetError):
+    """The Hugging Face Hub cannot be reached, or answers with an error."""
 
 
 class StorageError(TercetError):

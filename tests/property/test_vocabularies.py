@@ -1,26 +1,27 @@
-"""Laws of vocabularies of every format: text is never control, and no bytes do harm."""
+"""Laws of vocabularies of every format: text is never control, and streamed text adds up.
+
+What damaged files do is in test_damaged_bytes.py.
+"""
 
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tercet.errors import FormatError
-from tercet.tokenization import Tokenizer
+from tercet.tokenization import ChatTemplate, IncrementalDecoder, Tokenizer
 from tercet.tokenization.gguf_vocab import read_gguf_vocabulary
 from tercet.tokenization.model_file import read_tokenizer_model
 from tercet.tokenization.tiktoken_model import read_tiktoken_model
 from tercet.tokenization.vocabulary import Vocabulary
-from tiny_models import CONTROL_TOKENS
+from tiny_models import CONTROL_TOKENS, tiny_tokenizer_json
 from vocabularies import (
     gguf_of_sentencepiece,
     gguf_vocabulary,
-    hand_made_model,
-    piece,
     sentencepiece_model,
     tiktoken_ranks,
 )
@@ -42,6 +43,7 @@ VOCABULARIES: dict[str, Callable[[], Vocabulary]] = {
     "sentencepiece, unigram": lambda: read_tokenizer_model(
         sentencepiece_model("unigram", remove_extra_whitespaces=False)
     ),
+    "tokenizer.json": lambda: Vocabulary(tiny_tokenizer_json()),
     "tiktoken": lambda: read_tiktoken_model(tiktoken_ranks(), control_tokens=CONTROL_TOKENS),
 }
 PARTS = [*CONTROL, *(token[:n] for token in CONTROL for n in range(1, len(token)))]
@@ -55,6 +57,9 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
     return VOCABULARIES[request.param]().tokenizer()
 
 
+# Text ------------------------------------------------------------------------------------------------
+
+
 @given(text=hostile)
 @settings(max_examples=200)
 def test_text_makes_no_control_token_and_decodes_to_itself(tokenizer: Tokenizer, text: str) -> None:
@@ -63,60 +68,77 @@ def test_text_makes_no_control_token_and_decodes_to_itself(tokenizer: Tokenizer,
     assert tokenizer.decode(ids) == text
 
 
-@st.composite
-def damaged(draw: st.DrawFn, data: bytes) -> bytes:
-    """The bytes with some overwritten, cut out, doubled or cut off."""
-    changed = bytearray(data)
-    for _ in range(draw(st.integers(1, 4))):
-        if not changed:
-            break
-        at = draw(st.integers(0, len(changed) - 1))
-        length = draw(st.integers(1, 12))
-        kind = draw(st.sampled_from(["overwrite", "remove", "repeat", "end"]))
-        if kind == "overwrite":
-            changed[at : at + length] = draw(st.binary(min_size=length, max_size=length))
-        elif kind == "remove":
-            del changed[at : at + length]
-        elif kind == "repeat":
-            changed[at:at] = changed[at : at + length]
-        elif at:
-            del changed[at:]
-    return bytes(changed or b"\0")
+# Streaming -------------------------------------------------------------------------------------------
 
 
-SMALL = hand_made_model(
-    piece("<unk>", 0, "unknown"), piece("<s>", 0, "control"), piece("ab", -1), *(piece(c, -9) for c in "▁ab")
+@given(text=hostile)
+@settings(max_examples=100)
+def test_streamed_text_never_shows_half_a_character(tokenizer: Tokenizer, text: str) -> None:
+    """U+FFFD stands for half a character, and for itself."""
+    decoder = IncrementalDecoder(tokenizer)
+    ids = tokenizer.encode(text)
+    pieces = [*map(decoder.push, ids), decoder.finish()]
+    assert "".join(pieces) == tokenizer.decode(ids) == text
+    assert sum(piece.count("\ufffd") for piece in pieces) == text.count("\ufffd")
+
+
+@given(data=st.data(), skip_special=st.booleans())
+@settings(max_examples=100)
+def test_any_ids_streamed_add_up(tokenizer: Tokenizer, data: st.DataObject, skip_special: bool) -> None:
+    """Models pick ids in any order, also those that no token has."""
+    ids = data.draw(st.lists(st.integers(0, tokenizer.vocab_size + 3), max_size=30))
+    decoder = IncrementalDecoder(tokenizer, skip_special)
+    shown = ""
+    for count, token_id in enumerate(ids, 1):
+        shown += decoder.push(token_id)
+        assert tokenizer.decode(ids[:count], skip_special).startswith(shown), "shown text is never taken back"
+    assert shown + decoder.finish() == tokenizer.decode(ids, skip_special)
+
+
+# Templates -------------------------------------------------------------------------------------------
+
+FRAMES = [
+    "{{ A }}{% for m in messages %}{{ B }}{{ m.role }}\n{{ m.content }}{{ C }}\n{% endfor %}",
+    "{{ A }}{% for m in messages %}{{ B ~ m['role'] ~ '\n\n' ~ m['content'] | trim ~ C }}{% endfor %}",
+    "{{ A }}{% for m in messages %}{{ B }} [INST] {{ m.content.strip() }} [/INST]{{ C }}{% endfor %}",
+    "{{ A }}{% for m in messages %}{{ B + m.content[:5] + m.content[5:] | upper + C }}{% endfor %}",
+]
+"""Templates as models have them; A, B and C are control tokens of the vocabulary."""
+PULLED_APART = [
+    "{% for m in messages %}{{ m.content | trim }}{% endfor %}",
+    "{% for m in messages %}<|{{ m.content }}|>{% endfor %}",
+    "{{ '<' ~ messages[0].content ~ '>' }}",
+    "{{ messages | map(attribute='content') | join('') }}",
+    "{% for m in messages %}{{ m.content.split('|') | join('|') }}{% endfor %}",
+    "{% for m in messages %}{{ m.content | replace('a', '<') }}{% endfor %}",
+]
+"""Templates that write no control token, however they put texts together."""
+conversations = st.lists(
+    st.fixed_dictionaries({"role": st.sampled_from(["system", "user", "assistant"]), "content": hostile}),
+    min_size=1,
+    max_size=3,
 )
 
 
-FILES: dict[str, Callable[[], bytes]] = {
-    "by hand": lambda: SMALL,
-    "joined": sentencepiece_model,
-    "unigram": lambda: sentencepiece_model("unigram", normalization_rule_name="nmt_nfkc"),
-    "ranks": tiktoken_ranks,
-}
+@given(messages=conversations, source=st.sampled_from(FRAMES))
+@settings(max_examples=60)
+def test_control_tokens_are_those_of_the_template(
+    tokenizer: Tokenizer, messages: list[dict[str, str]], source: str
+) -> None:
+    known = sorted(tokenizer.control_tokens - {"<unk>"})
+    names = dict(zip("ABC", (known * 3)[:3], strict=True))
+    for name, text in names.items():
+        source = source.replace(f"{{{{ {name} }}}}", text)  # as the text of the template ...
+        source = re.sub(rf"\b{name}\b", repr(text), source)  # ... and as a string in an expression
+    first, before, after = (tokenizer.encode(text, allow_special=True) for text in names.values())
+    ids = ChatTemplate(source, tokenizer).encode(messages)
+    expected = [*first, *(before + after) * len(messages)]
+    assert [token_id for token_id in ids if token_id in tokenizer.special_ids] == expected
 
 
-@pytest.mark.parametrize("kind", FILES)
-def test_damaged_files_are_refused_or_read(kind: str) -> None:
-    data = FILES[kind]()
-
-    @given(damaged(data))
-    @settings(max_examples=150)
-    def check(changed: bytes) -> None:
-        try:
-            tokenizer = read_tokenizer_model(changed, added_tokens={300: "<|x|>"}).tokenizer()
-        except FormatError:
-            return
-        tokenizer.encode("Once upon a time 123 <s> é🙂\r\n")
-
-    check()
-
-
-def test_a_file_cut_off_anywhere_is_refused_or_read() -> None:
-    """Some beginnings of a model are models, too: with fewer tokens, or without settings."""
-    for length in range(len(SMALL)):
-        try:
-            read_tokenizer_model(SMALL[:length]).tokenizer().encode("ab")
-        except FormatError:
-            continue
+@given(messages=conversations, source=st.sampled_from(PULLED_APART))
+@settings(max_examples=60)
+def test_no_template_joins_texts_into_a_control_token(
+    tokenizer: Tokenizer, messages: list[dict[str, str]], source: str
+) -> None:
+    assert tokenizer.special_ids.isdisjoint(ChatTemplate(source, tokenizer).encode(messages))

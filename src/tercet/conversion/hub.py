@@ -18,7 +18,6 @@ from pathlib import Path
 
 from tercet.conversion.file_download import download_file, matches
 from tercet.conversion.hub_api import (
-    HubError,
     file_url,
     hub_errors,
     is_offline,
@@ -39,7 +38,7 @@ from tercet.models.downloads import (
 )
 from tercet.models.hub_names import ALIASES, MAIN, PART, HubName, hub_name
 
-__all__ = ["ASK_ABOVE_BYTES", "HubError", "PullPlan", "PullProgress", "plan_pull", "pull"]
+__all__ = ["ASK_ABOVE_BYTES", "PullPlan", "PullProgress", "plan_pull", "pull"]
 
 ASK_ABOVE_BYTES = 10 * 10**9
 """From here on people are asked before a download begins."""

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from tercet.conversion.hub_selection import RemoteFile
-from tercet.errors import FormatError, ModelNotFoundError, TercetError
+from tercet.errors import FormatError, HubError, ModelNotFoundError, TercetError
 
 __all__ = [
-    "HubError",
     "Listing",
     "file_url",
     "hub_errors",
@@ -27,10 +26,6 @@ __all__ = [
 ]
 
 _YES = {"1", "on", "yes", "true"}
-
-
-class HubError(TercetError):
-    """The Hub cannot be reached, or answers with an error."""
 
 
 @dataclass(frozen=True)
