@@ -80,8 +80,8 @@ const FloatMatrix& floats(const nb::dict& tensors, const std::string& name) {
     return tensor<FloatMatrixArray>(tensors, name, "a FloatMatrix").matrix();
 }
 
-// An embedding or an output head, of either kind.
-EmbeddingMatrix table(const nb::dict& tensors, const std::string& name) {
+// A matrix of either kind.
+EmbeddingMatrix matrix_of(const nb::dict& tensors, const std::string& name) {
     if (tensors.contains(name.c_str()) && nb::isinstance<TernaryMatrixArray>(tensors[name.c_str()]))
         return ternary(tensors, name);
     return floats(tensors, name);
@@ -146,7 +146,7 @@ DecoderWeights decoder_weights(const nb::dict& config, const nb::dict& tensors, 
     const std::string head = flag(config, "tied_embeddings") ? "embedding" : "output_head";
     Rotations rotations(config);
     DecoderWeights weights;
-    weights.embedding = table(tensors, "embedding");
+    weights.embedding = matrix_of(tensors, "embedding");
     weights.embedding_rotation = rotations.of_output("embedding", hidden);
     for (std::size_t index = 0; index < num_layers; ++index) {
         const std::string layer = "layers." + std::to_string(index) + ".";
@@ -154,8 +154,9 @@ DecoderWeights decoder_weights(const nb::dict& config, const nb::dict& tensors, 
             return present ? norm(tensors, layer + name, kernels) : NormWeight{};
         };
         const auto projection = [&](const std::string& name) -> Projection {
-            const TernaryMatrix& matrix = ternary(tensors, layer + name);
-            return {matrix, norm_of(name + ".input_norm", projection_norms), rotations.of_input(layer + name, matrix.depth)};
+            const EmbeddingMatrix matrix = matrix_of(tensors, layer + name);
+            const std::size_t depth = std::visit([](const auto& either) { return either.depth; }, matrix);
+            return {matrix, norm_of(name + ".input_norm", projection_norms), rotations.of_input(layer + name, depth)};
         };
         weights.layers.push_back({
             .attention_norm = norm_of("attention_norm"),
@@ -176,7 +177,7 @@ DecoderWeights decoder_weights(const nb::dict& config, const nb::dict& tensors, 
         });
     }
     weights.final_norm = norm(tensors, "final_norm", kernels);
-    weights.output_head = table(tensors, head);
+    weights.output_head = matrix_of(tensors, head);
     weights.head_rotation = rotations.of_input(head, hidden);
     return weights;
 }

@@ -98,7 +98,7 @@ def changed(name: str, **fields: Any) -> dict[str, Any]:
         ),
         (
             MODEL | {"layers.0.attention.q": MODEL["embedding"]},
-            "layers.0.attention.q should be a TernaryMatrix",
+            r"layers.0.attention.q should be \[192, 96\], got \[301, 96\]",
         ),
         (
             MODEL | {"embedding": MODEL["layers.0.attention.q"]},

@@ -87,6 +87,8 @@ class StepwiseDecoder:
         if self.config.projection_norms:
             x = self._norm(name + ".input_norm", x, self.config.projection_norm_eps)
         x = self._turned(name, x)
+        if not isinstance(weight, TernaryTensor):
+            return floats.dot_rows(weight, x, self.isa)
         if not self.config.quantize_activations:
             return _product_with_floats(x, weight)
         quantized = [floats.quantize(row, self.isa) for row in x]

@@ -72,9 +72,10 @@ struct DecoderConfig {
 // Norm weights are copied (they are small and may be stored in 16 bits); an empty one means that there is no norm.
 using NormWeight = std::vector<float>;
 
-// A ternary matrix, the norm of its input, and the basis that its input is turned into after that.
+// A matrix of a layer, the norm of its input, and the basis that its input is turned into after that. Some models keep
+// some matrices as floats, or all; those read their input as it is, whatever the others' inputs are rounded to.
 struct Projection {
-    TernaryMatrix matrix;
+    EmbeddingMatrix matrix;
     NormWeight input_norm;
     std::shared_ptr<const BasisRotation> rotation;  // shared by the matrices of one depth; null: none
 };
@@ -160,6 +161,7 @@ class Decoder {
     void finish_input(const NormWeight& sub_norm, const Projection& reader, std::size_t token) noexcept;
     void finish_row(LinearInput& input, const Projection& reader, std::size_t token) noexcept;
     void project_input(std::initializer_list<Target> targets);
+    void multiply_input(LinearInput& input, std::span<const Target> targets);
     void add_to_residual(const Projection& projection, const NormWeight& post_norm);
     float* residual(std::size_t token) noexcept { return residual_.data() + token * config_.hidden_size; }
 
@@ -176,7 +178,7 @@ class Decoder {
     AlignedBuffer<float> residual_;               // [tokens][hidden_size]
     AlignedBuffer<float> query_, key_, value_;    // [tokens][query_size or kv_size]
     AlignedBuffer<float> gate_, up_;              // [tokens][ffn_size]
-    AlignedBuffer<float> branch_;                 // [tokens][hidden_size], what a post norm normalizes
+    AlignedBuffer<float> branch_;                 // [tokens][hidden_size], before it is added to the residual
     LinearInput input_;                           // what the next linear layer reads
     LinearInput own_input_;                       // the same as one projection wants it, where they differ
     std::vector<Product> products_;               // what is computed of it together

@@ -46,7 +46,8 @@ struct TernaryMatrix {
     std::size_t row_tile_bytes() const noexcept;
 };
 
-// An embedding or an output head, which some models store as a ternary matrix too.
+// A matrix of either kind: an embedding or an output head, which some models store as a ternary matrix too, or a matrix
+// of a layer that a model keeps as floats.
 using EmbeddingMatrix = std::variant<FloatMatrix, TernaryMatrix>;
 
 constexpr std::size_t round_up(std::size_t size, std::size_t multiple) noexcept {

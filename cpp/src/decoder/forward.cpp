@@ -175,14 +175,12 @@ void Decoder::finish_row(LinearInput& input, const Projection& reader, std::size
 
 // Multiplies the input with several matrices: together, or one after the other where each makes its own of it.
 void Decoder::project_input(std::initializer_list<Target> targets) {
-    products_.clear();
-    for (const auto& [projection, out, accumulate] : targets) products_.push_back({projection.matrix, out, accumulate});
-    if (shares_inputs_) return multiply(team_, input_, products_);
+    if (shares_inputs_) return multiply_input(input_, targets);
 
     const std::size_t depth = input_.depth();
     own_input_.prepare(places_.size(), depth, config_.quantize_activations);
-    for (std::size_t i = 0; i < products_.size(); ++i) {
-        const Projection& reader = targets.begin()[i].projection;
+    for (const Target& target : targets) {
+        const Projection& reader = target.projection;
         team_.for_each(places_.size(), cost::value * static_cast<double>(depth), [&](std::size_t token) {
             const float* from = input_.row(token);
             float* row = own_input_.row(token);
@@ -192,8 +190,24 @@ void Decoder::project_input(std::initializer_list<Target> targets) {
                 kernels().floats.rms_norm(from, reader.input_norm.data(), depth, config_.projection_norm_epsilon, row);
             finish_row(own_input_, reader, token);
         });
-        multiply(team_, own_input_, std::span(products_).subspan(i, 1));
+        multiply_input(own_input_, {&target, 1});
     }
+}
+
+// Ternary matrices together; float ones, which hardly any model has, one after the other.
+void Decoder::multiply_input(LinearInput& input, std::span<const Target> targets) {
+    products_.clear();
+    for (const auto& [projection, out, accumulate] : targets) {
+        if (const auto* matrix = std::get_if<TernaryMatrix>(&projection.matrix)) {
+            products_.push_back({*matrix, out, accumulate});
+            continue;
+        }
+        const std::size_t rows = std::get<FloatMatrix>(projection.matrix).rows;
+        float* product = accumulate ? grown(branch_, input.tokens() * rows) : out;
+        project(team_, projection.matrix, input.values(), input.tokens(), product);
+        if (accumulate) add_row(product, input.tokens() * rows, out);
+    }
+    if (!products_.empty()) multiply(team_, input, products_);
 }
 
 // x = x + projection of the input, after the post norm if the model has one.

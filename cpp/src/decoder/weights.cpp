@@ -14,10 +14,12 @@ std::string shape_text(std::size_t rows, std::size_t depth) {
     return text.append(std::to_string(rows)).append(", ").append(std::to_string(depth)).append("]");
 }
 
-template <class Matrix>
-void check_matrix(const std::string& name, const Matrix& matrix, std::size_t rows, std::size_t depth) {
-    if (matrix.rows != rows || matrix.depth != depth)
-        reject("Decoder", name, shape_text(rows, depth), shape_text(matrix.rows, matrix.depth));
+void check_matrix(const std::string& name, const EmbeddingMatrix& either, std::size_t rows, std::size_t depth) {
+    const auto check = [&](const auto& matrix) {
+        if (matrix.rows != rows || matrix.depth != depth)
+            reject("Decoder", name, shape_text(rows, depth), shape_text(matrix.rows, matrix.depth));
+    };
+    std::visit(check, either);
 }
 
 void check_norm(const std::string& name, const NormWeight& weight, std::size_t size) {
@@ -79,11 +81,8 @@ void check_weights(const DecoderConfig& config, const DecoderWeights& weights) {
     check_config(config);
     const std::size_t hidden = config.hidden_size, ffn = config.ffn_size;
     const std::size_t query = config.query_size(), kv = config.kv_size();
-    const auto check_table = [&](const char* name, const EmbeddingMatrix& table) {
-        std::visit([&](const auto& matrix) { check_matrix(name, matrix, config.vocab_size, hidden); }, table);
-    };
-    check_table("embedding", weights.embedding);
-    check_table("output_head", weights.output_head);
+    check_matrix("embedding", weights.embedding, config.vocab_size, hidden);
+    check_matrix("output_head", weights.output_head, config.vocab_size, hidden);
     check_rotation("embedding", weights.embedding_rotation.get(), hidden);
     check_rotation("output_head", weights.head_rotation.get(), hidden);
     check_norm("final_norm", weights.final_norm, hidden);
