@@ -18,18 +18,17 @@ from tercet.quantization.activations import absmax_int8
 from tercet.quantization.packings import PACKINGS
 
 Floats = npt.NDArray[np.float32]
+TEAMS = [(isa, threads) for isa in available_isas() for threads in (1, 2)]
 every_packing = pytest.mark.parametrize("packing", PACKINGS)
 
-# Around tiles, panels (48 rows x 512 columns), and the numbers of tokens for which kernels have a form of their own.
+# Around tiles, panels (48 rows x 512 columns), and the numbers of tokens that kernels have a form for.
 rows_ = st.sampled_from([1, 15, 16, 17, 48, 63, 65, 130]) | st.integers(1, 150)
 depths = st.sampled_from([1, 16, 17, 127, 128, 129, 512, 513, 1030]) | st.integers(1, 700)
 group_sizes = st.sampled_from([16, 32, 48, 128, 256, 512, 528, 1024, 4096])
 token_counts = st.sampled_from([1, 2, 3, 6, 7, 8, 9, 17, 70, 150]) | st.integers(1, 20)
 
 
-@pytest.fixture(
-    scope="module", params=[(isa, threads) for isa in available_isas() for threads in (1, 2)], ids=str
-)
+@pytest.fixture(scope="module", params=TEAMS, ids=str)
 def team(request: pytest.FixtureRequest) -> LinearTeam:
     isa, threads = request.param
     return LinearTeam(threads, isa)
