@@ -1,7 +1,7 @@
 """Published attacks on programs that load models, each as the smallest file that shows it.
 
 Sources: the advisories of llama.cpp, Ollama, llama-cpp-python, vLLM and SGLang. The container's own catalogue
-of damage is in tests/unit/test_gguf_container.py; here each attack bears its number and goes the whole way in.
+of damage is in tests/unit/test_gguf_container.py; here each attack bears its number and goes all the way in.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ ATTACKS: dict[str, bytes] = {
     "CVE-2024-21836: a string length that wraps": container(
         [("key", g.STRING, struct.pack("<Q", 2**64 - 1))]
     ),
-    "CVE-2024-32878: a name that the file does not hold": ONE_TENSOR + struct.pack("<Q", 2**40),
+    "CVE-2024-32878: a name that the file does not hold": ONE_TENSOR + struct.pack("<Q", 2**40) + bytes(64),
     "CVE-2024-41130: no data where a tensor should be": container(ONE, [Tensor("t", (4,), 0, bytes(16))])[
         :-32
     ],
