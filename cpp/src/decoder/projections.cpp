@@ -1,0 +1,95 @@
+// From the residual stream into ternary matrices and back: norms, rotated bases, rounding, and what reads one input.
+#include <algorithm>
+
+#include "decoder/weights.hpp"
+
+namespace tercet {
+namespace {
+
+// to += from
+void add_row(const float* from, std::size_t size, float* to) noexcept {
+    for (std::size_t i = 0; i < size; ++i) to[i] += from[i];
+}
+
+}  // namespace
+
+bool projections_share_inputs(std::span<const LayerWeights> layers) noexcept {
+    return std::all_of(layers.begin(), layers.end(), [](const LayerWeights& layer) {
+        return layer.q.input_norm.empty() && layer.q.rotation == layer.k.rotation && layer.q.rotation == layer.v.rotation &&
+               layer.gate.rotation == layer.up.rotation;
+    });
+}
+
+// The next linear layer, of which `reader` is the first matrix, reads norm(x).
+void Decoder::normalize_residual(const NormWeight& weight, const Projection& reader) {
+    input_.prepare(places_.size(), config_.hidden_size, config_.quantize_activations);
+    team_.for_each(places_.size(), cost::value * static_cast<double>(config_.hidden_size), [&](std::size_t token) {
+        kernels().floats.rms_norm(residual(token), weight.data(), config_.hidden_size, config_.rms_norm_epsilon,
+                                  input_.row(token));
+        if (shares_inputs_) finish_row(input_, reader, token);
+    });
+}
+
+// The next linear layer reads what is in its input, after the sub-norm if the model has one.
+void Decoder::finish_input(const NormWeight& sub_norm, const Projection& reader, std::size_t token) noexcept {
+    float* row = input_.row(token);
+    if (!sub_norm.empty())
+        kernels().floats.rms_norm(row, sub_norm.data(), sub_norm.size(), config_.rms_norm_epsilon, row);
+    if (shares_inputs_) finish_row(input_, reader, token);
+}
+
+void Decoder::finish_row(LinearInput& input, const Projection& reader, std::size_t token) noexcept {
+    if (reader.rotation) rotate_in(kernels().floats, *reader.rotation, input.row(token), input.depth());
+    input.quantize(kernels().floats, token);
+}
+
+// Multiplies the input with several matrices: together, or one after the other where each makes its own of it.
+void Decoder::project_input(std::initializer_list<Target> targets) {
+    if (shares_inputs_) return multiply_input(input_, targets);
+
+    const std::size_t depth = input_.depth();
+    own_input_.prepare(places_.size(), depth, config_.quantize_activations);
+    for (const Target& target : targets) {
+        const Projection& reader = target.projection;
+        team_.for_each(places_.size(), cost::value * static_cast<double>(depth), [&](std::size_t token) {
+            const float* from = input_.row(token);
+            float* row = own_input_.row(token);
+            if (reader.input_norm.empty())
+                std::copy_n(from, depth, row);
+            else
+                kernels().floats.rms_norm(from, reader.input_norm.data(), depth, config_.projection_norm_epsilon, row);
+            finish_row(own_input_, reader, token);
+        });
+        multiply_input(own_input_, {&target, 1});
+    }
+}
+
+// Ternary matrices together; float ones, which hardly any model has, one after the other.
+void Decoder::multiply_input(LinearInput& input, std::span<const Target> targets) {
+    products_.clear();
+    for (const auto& [projection, out, accumulate] : targets) {
+        if (const auto* matrix = std::get_if<TernaryMatrix>(&projection.matrix)) {
+            products_.push_back({*matrix, out, accumulate});
+            continue;
+        }
+        const std::size_t rows = std::get<FloatMatrix>(projection.matrix).rows;
+        float* product = accumulate ? grown(branch_, input.tokens() * rows) : out;
+        project(team_, projection.matrix, input.values(), input.tokens(), product);
+        if (accumulate) add_row(product, input.tokens() * rows, out);
+    }
+    if (!products_.empty()) multiply(team_, input, products_);
+}
+
+// x = x + projection of the input, after the post norm if the model has one.
+void Decoder::add_to_residual(const Projection& projection, const NormWeight& post_norm) {
+    if (post_norm.empty()) return project_input({{projection, residual_.data(), true}});
+    const std::size_t hidden = config_.hidden_size;
+    project_input({{projection, branch_.data()}});
+    team_.for_each(places_.size(), cost::value * static_cast<double>(hidden), [&](std::size_t token) {
+        float* row = branch_.data() + token * hidden;
+        kernels().floats.rms_norm(row, post_norm.data(), hidden, config_.rms_norm_epsilon, row);
+        add_row(row, hidden, residual(token));
+    });
+}
+
+}  // namespace tercet
