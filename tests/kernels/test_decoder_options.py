@@ -27,6 +27,7 @@ from random_decoders import (
 from stepwise_decoder import StepwiseDecoder
 from tercet import _core
 from tercet.errors import ParameterError
+from tercet.formats.matrices import FloatMatrix
 from tercet.kernels.decoder import Decoder, KvCache
 from tercet.models.config import ModelConfig
 from tercet.models.random_weights import RandomStyle, random_weights
@@ -161,6 +162,19 @@ def test_every_option_is_heard(config: ModelConfig, changes: dict[str, Any]) -> 
     with_option = logits_of(Decoder(config, model), tokens)
     without = logits_of(Decoder(dataclasses.replace(config, **changes), model), tokens)
     assert np.sqrt(np.mean((with_option - without) ** 2)) > 1e-2 * with_option.std()
+
+
+@pytest.mark.parametrize("name", ["grouped", "gemma3"])
+@pytest.mark.parametrize("isa", ISAS)
+def test_matrices_that_stayed_floats(name: str, isa: str) -> None:
+    config, model = CONFIGS[name], packed_model(CONFIGS[name])
+    for kept in ("layers.0.attention.k", "layers.0.attention.o", "layers.1.ffn.gate", "layers.1.ffn.down"):
+        weight = model[kept].unpack().dequantize()
+        model[kept] = FloatMatrix("f32", *weight.shape, weight.reshape(-1))
+    tokens = random_tokens(config, 20)
+    expected = StepwiseDecoder(config, model, isa).logits(tokens)
+    assert_same_bits(logits_of(Decoder(config, model, 2, isa), tokens), expected)
+    assert_same_bits(in_pieces(Decoder(config, model, 1, isa), tokens, [1, 12, 7]), expected)
 
 
 def test_a_window_that_nobody_reaches_is_none() -> None:
