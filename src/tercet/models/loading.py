@@ -123,8 +123,8 @@ def load_model(
     Args:
         path: a native file, a GGUF file, a model folder, or a safetensors file in one;
             `tercet.models.registry.resolve` turns names into paths.
-        verify: whether to check a native file's content against its checksums; by default files up to 4 GiB are
-            checked when they are opened first.
+        verify: whether to check a native file's content against its checksums; by default files up to
+            4 GiB are checked when they are opened first.
         packing: how masters that become ternary are packed; a native file keeps its own.
         layout: how the I2_S tensors of a GGUF file lie, `canonical`, `rows` or `arm`, where that cannot be
             found out.

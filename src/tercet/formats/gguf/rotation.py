@@ -7,9 +7,9 @@ every block of n inputs:
                               S: a diagonal of signs, or the identity
 
 So the input of each listed matrix must be turned before the product: x' = H (s * x) / sqrt n. An embedding
-may be stored turned; a row z looked up in it becomes h = s * (H z) / sqrt n. Where it is the output head as well
-(version 2, `tied_output`), the head's input is turned like that of a listed matrix. Nothing in the weights shows
-any of this, and a model that is run without it speaks nonsense.
+may be stored turned; a row z looked up in it becomes h = s * (H z) / sqrt n. Where it is the output head as
+well (version 2, `tied_output`), the head's input is turned like that of a listed matrix. Nothing in the
+weights shows any of this, and a model that is run without it speaks nonsense.
 
 Source: PrismML's fork of llama.cpp, `llama_model_base::load_hparams`.
 """
