@@ -26,7 +26,7 @@ from tercet.formats.gguf.writer import GgufPlan, create_gguf
 from tercet.tokenization import ChatTemplate, Tokenizer
 from tercet.tokenization.gguf_export import to_gguf_vocabulary
 from tercet.tokenization.gguf_vocab import read_gguf_vocabulary
-from tercet.tokenization.model_file import read_tokenizer_model
+from tercet.tokenization.model_file import read_tokenizer_model, read_tokenizer_model_file
 from tercet.tokenization.tiktoken_model import read_tiktoken_model
 from tiny_models import (
     CHAT_TEMPLATE,
@@ -95,6 +95,32 @@ def read_ranks(data: bytes) -> None:
 
 def read_model_file(data: bytes) -> None:
     use(read_tokenizer_model(data).tokenizer())
+
+
+def open_added_tokens(folder: Path) -> Read:
+    """Tokens beside a `tokenizer.model`, where old folders have them and where newer ones do."""
+    (folder / "tokenizer.model").write_bytes(small_sentencepiece())
+    places = [folder / name for name in ("added_tokens.json", "tokenizer_config.json")]
+
+    def read(data: bytes) -> None:
+        place = places[b"added_tokens_decoder" in data]
+        for other in places:
+            other.unlink(missing_ok=True)
+        place.write_bytes(data)
+        use(read_tokenizer_model_file(folder / "tokenizer.model").tokenizer())
+
+    return read
+
+
+def newer_added_tokens() -> bytes:
+    entries = {
+        str(token_id): {"content": text} for token_id, text in ((1, "<s>"), (6, "<|x|>"), (7, "<|y|>"))
+    }
+    return json.dumps({"added_tokens_decoder": entries}).encode()
+
+
+def old_added_tokens() -> bytes:
+    return json.dumps({"<|x|>": 6, "<|y|>": 7}).encode()
 
 
 def gguf_vocabularies(folder: Path) -> Sequence[bytes]:
@@ -239,6 +265,9 @@ TEXTS: dict[str, Kind] = {
         constant(small_sentencepiece, joined_model, unigram_model), lambda folder: read_model_file
     ),
     "tiktoken": Kind(constant(tiktoken_ranks), lambda folder: read_ranks, damaged_ranks),
+    "added tokens": Kind(
+        constant(old_added_tokens, newer_added_tokens), open_added_tokens, damaged_json, share=5
+    ),
     "kernel config": Kind(constant(KERNELS_TEXT.encode), lambda folder: read_kernels, damaged_text(INI)),
     "chat template": Kind(
         constant(CHAT_TEMPLATE.encode, CHATML.encode),

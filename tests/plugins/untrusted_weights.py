@@ -6,17 +6,18 @@ import contextlib
 import dataclasses
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import gguf_files as g
-from damage import Random, damaged_bytes, damaged_json
+from damage import Damage, Random, damaged_bytes, damaged_json
 from damaged_gguf import damaged_gguf
 from gguf_files import Tensor, container, metadata, random_codes, write_every_type
 from small_files import write_small_file
+from tercet.conversion import convert
 from tercet.errors import (
     FormatError,
     ModelNotFoundError,
@@ -103,6 +104,15 @@ def read_gguf_model(path: Path) -> None:
 def read_model(model: LoadedModel) -> None:
     for name in model.weights:
         _ = model.reference_weights[name], model.weights[name]
+
+
+def damaged_safetensors(whole: bytes, random: Random) -> bytes:
+    """Damage bits, or what the header says of the tensors; its length is then right."""
+    if random.random() < 0.4:
+        return damaged_bytes(whole, random)
+    length = int.from_bytes(whole[:8], "little")
+    header = damaged_json(whole[8 : 8 + length], random)
+    return len(header).to_bytes(8, "little") + header + whole[8 + length :]
 
 
 def gguf_model() -> bytes:
@@ -213,18 +223,18 @@ def read_config(data: bytes) -> None:
     ModelConfig.from_dict(to_model_fields(parsed, file))
 
 
+def save_small_model(path: Path) -> None:
+    tokenizer_json = tiny_tokenizer_json()
+    masters = random_masters(SMALL_CONFIG)
+    save_huggingface_folder(path, SMALL_CONFIG, masters, tokenizer_json=tokenizer_json, generation=GENERATION)
+
+
 def make_folder(folder: Path) -> Path:
     """A small model in two shards, with every file that a folder may have."""
     path = folder / "model"
     if path.exists():
         return path
-    save_huggingface_folder(
-        path,
-        SMALL_CONFIG,
-        random_masters(SMALL_CONFIG),
-        tokenizer_json=tiny_tokenizer_json(),
-        generation=GENERATION,
-    )
+    save_small_model(path)
     tensors = SafetensorsFile(path / "model.safetensors").tensors
     shards: dict[str, dict[str, np.ndarray]] = {"a.safetensors": {}, "b.safetensors": {}}
     for index, (name, tensor) in enumerate(tensors.items()):
@@ -258,19 +268,27 @@ def read_folder(path: Path) -> None:
     model.tokenizer().encode(TEXT)
 
 
-def in_folder(name: str) -> Kind:
+def make_packed_folder(folder: Path) -> Path:
+    """The same with packed codes, a scale beside each matrix, in one file."""
+    path = folder / "packed"
+    if not path.exists():
+        save_small_model(folder / "masters")
+        convert(folder / "masters", path, to="huggingface-packed", verify=False)
+    return path
+
+
+def in_folder(name: str, damage: Damage = damaged_json, make: Callable[[Path], Path] = make_folder) -> Kind:
     """One file of a folder whose other files are sound."""
 
     def wholes(folder: Path) -> Sequence[bytes]:
-        return [(make_folder(folder) / name).read_bytes()]
+        return [(make(folder) / name).read_bytes()]
 
     def open_in(folder: Path) -> Read:
-        path = make_folder(folder)
+        path = make(folder)
         return from_file(lambda file: read_folder(path), name)(path)
 
     # A shard or a folder of the pooling that is named and not there is one that was not found.
-    refusals = (FormatError, UnsupportedModelError, ModelNotFoundError)
-    return Kind(wholes, open_in, damaged_json, refusals, share=3)
+    return Kind(wholes, open_in, damage, (FormatError, UnsupportedModelError, ModelNotFoundError), share=3)
 
 
 WEIGHTS: dict[str, Kind] = {
@@ -284,7 +302,7 @@ WEIGHTS: dict[str, Kind] = {
         from_file(read_native),
         damaged_behind_checksums,
     ),
-    "safetensors": Kind(safetensors, from_file(read_safetensors), ends_matter=True),
+    "safetensors": Kind(safetensors, from_file(read_safetensors), damaged_safetensors, ends_matter=True),
     "gguf, every type": Kind(
         lambda folder: [write_every_type(folder / "whole").read_bytes()],
         from_file(read_gguf_tensors),
@@ -306,5 +324,6 @@ WEIGHTS: dict[str, Kind] = {
     "folder: tokenizer_config.json": in_folder("tokenizer_config.json"),
     "folder: modules.json": in_folder("modules.json"),
     "folder: tokenizer.json": in_folder("tokenizer.json"),
-    "folder: shard": dataclasses.replace(in_folder("a.safetensors"), damage=damaged_bytes),
+    "folder: a shard": in_folder("a.safetensors", damaged_safetensors),
+    "folder: packed weights": in_folder("model.safetensors", damaged_safetensors, make_packed_folder),
 }
