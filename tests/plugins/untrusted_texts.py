@@ -24,6 +24,7 @@ from tercet.formats.gguf import GgufFile, parse_kernel_config
 from tercet.formats.gguf.vocabulary import read_vocabulary, vocabulary_metadata
 from tercet.formats.gguf.writer import GgufPlan, create_gguf
 from tercet.tokenization import ChatTemplate, Tokenizer
+from tercet.tokenization.frame import with_end
 from tercet.tokenization.gguf_export import to_gguf_vocabulary
 from tercet.tokenization.gguf_vocab import read_gguf_vocabulary
 from tercet.tokenization.model_file import read_tokenizer_model, read_tokenizer_model_file
@@ -53,6 +54,8 @@ def use(tokenizer: Tokenizer) -> None:
     tokenizer.encode(TEXT, allow_special=True)
     for token_id in range(0, tokenizer.vocab_size + 2, 37):
         tokenizer.token_bytes(token_id)
+    with contextlib.suppress(FormatError):
+        _ = tokenizer.frame
 
 
 def read_tokenizer_json(data: bytes) -> None:
@@ -64,6 +67,10 @@ def read_tokenizer_json(data: bytes) -> None:
 @functools.cache
 def joined_model() -> bytes:
     return sentencepiece_model(user_defined_symbols="<|im_end|>,[x]", remove_extra_whitespaces=False)
+
+
+def framed_tokenizer() -> bytes:
+    return with_end(tiny_tokenizer_json(), 1, CONTROL_TOKENS[1])
 
 
 def joined_tokenizer() -> bytes:
@@ -257,7 +264,7 @@ def open_hub(folder: Path) -> Read:
 TEXTS: dict[str, Kind] = {
     "gguf vocabulary": Kind(gguf_vocabularies, from_file(read_gguf_tokenizer), damaged_gguf),
     "tokenizer.json": Kind(
-        constant(tiny_tokenizer_json, joined_tokenizer, unigram_tokenizer),
+        constant(framed_tokenizer, tiny_tokenizer_json, joined_tokenizer, unigram_tokenizer),
         lambda folder: read_tokenizer_json,
         damaged_json,
     ),
