@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from describe_commands import command_line
+from describe_formats import verified_formats
 from describe_python import describe_class, python_names
 from prose import paragraph
 
@@ -135,6 +136,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "file-format.md": file_format,
     "shapes.md": shapes,
     "training.md": training_settings,
+    "verified-formats.md": verified_formats,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import gguf
@@ -103,7 +104,9 @@ def test_ternary_weights_pack_to_the_same_bytes(name: str, granularity: str) -> 
 
 @pytest.mark.parametrize("ternary_type", ["TQ1_0", "TQ2_0", "F16"])
 @pytest.mark.parametrize("embedding_type", ["F16", "Q8_0"])
-def test_the_package_opens_what_we_write(tmp_path: Path, ternary_type: str, embedding_type: str) -> None:
+def test_the_package_opens_what_we_write(
+    tmp_path: Path, ternary_type: str, embedding_type: str, verified: Callable[[str, str, str, str], None]
+) -> None:
     path = tmp_path / "x.gguf"
     weights = random_weights(CONFIG)
     write_gguf(path, CONFIG.to_dict(), tensor_shapes(CONFIG), weights.items(), ternary_type=ternary_type,
@@ -121,6 +124,7 @@ def test_the_package_opens_what_we_write(tmp_path: Path, ternary_type: str, embe
         assert np.array_equal(tensor.data.reshape(-1).view(np.uint8), found.data)
         values = quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
         assert np.array_equal(values.reshape(found.shape), ours.float32(tensor.name))
+    verified("bitnet", f"gguf {ternary_type}", "write", "values of the package gguf")
     query = weights["layers.0.attention.q"]
     assert isinstance(query, TernaryTensor)
     assert np.array_equal(np.sign(ours.float32("blk.0.attn_q.weight")), query.codes)
