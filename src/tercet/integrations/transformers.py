@@ -65,8 +65,8 @@ def use_tercet_kernels(model: Model, *, threads: int | None = None, isa: str | N
     if not layers and not any(isinstance(module, TernaryLinear) for module in model.modules()):
         raise UnsupportedModelError(
             f"{type(model).__name__} has no ternary layers (BitLinear or AutoBitLinear of transformers): "
-            "it was loaded without a quantization_config of quant_method bitnet. A checkpoint of masters gets "
-            "one by from_pretrained(..., quantization_config=BitNetQuantConfig("
+            "it was loaded without a quantization_config of quant_method bitnet. Masters get one by "
+            "from_pretrained(..., quantization_config=BitNetQuantConfig("
             'linear_class="autobitlinear", quantization_mode="online")).'
         )
     # All are packed before the first is swapped: a model is changed as a whole or not at all.
