@@ -45,6 +45,8 @@ HOSTILE = {
     "{% set ns.l = [ns.l, ns.l] %}{% set ns.m = [ns.m, ns.m] %}{% endfor %}{{ ns.l == ns.m }}",
     "a deep list, printed": "{% set ns = namespace(l=[1]) %}"
     "{% for i in range(19000) %}{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l }}",
+    "a wide number": "{{ '%1000000000d' | format(1) }}",
+    "a wide indentation": "{{ 'a' | indent(2000000000, true) }}",
     "much output": "{% for i in range(9000) %}{{ 'abcdefghij' * 1000 }}{% endfor %}",
     "output, doubled by macros": "{% macro a() %}{{ 'x' * 100000 }}{% endmacro %}"
     "{% macro b() %}{% for i in range(100) %}{{ a() }}{% endfor %}{% endmacro %}"
