@@ -1,8 +1,9 @@
 // binary16 and bfloat16 to float32 and back, sixteen lanes at a time.
 //
 // Widening is exact. Narrowing to binary16 rounds half to even, overflows to infinity, keeps subnormals, and makes every
-// NaN quiet with the upper ten bits of its payload: what the F16C instructions do. Without F16C the same bits come from
-// integer arithmetic and one float subtraction (addition) of normal numbers, so a flush-to-zero mode changes nothing.
+// NaN quiet with the upper ten bits of its payload: what the F16C and NEON instructions do. Without them the same bits
+// come from integer arithmetic and one float subtraction (addition) of normal numbers, so a flush-to-zero mode changes
+// nothing.
 #pragma once
 
 #include "tercet/float_kernels.hpp"
@@ -10,6 +11,8 @@
 
 #if defined(__F16C__)
 #include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
 #endif
 
 namespace tercet {
@@ -32,6 +35,8 @@ TERCET_INLINE f32_register widen_register(const std::uint16_t* from) {
         _mm512_maskz_cvtph_ps(all_lanes, _mm256_loadu_si256(reinterpret_cast<const __m256i_u*>(from))));
 #elif defined(__AVX2__) && defined(__F16C__)
     return reinterpret_cast<f32_register>(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i_u*>(from))));
+#elif defined(__ARM_NEON)
+    return reinterpret_cast<f32_register>(vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from))));
 #else
     const u32_register half = widen_integers(from);
     const u32_register sign = (half & 0x8000U) << 16;
@@ -76,6 +81,8 @@ TERCET_INLINE f32x16 load_tail(const Half* from, std::size_t size) {
 TERCET_INLINE std::uint16_t narrow_one(float value) {
 #if defined(__F16C__)
     return static_cast<std::uint16_t>(_cvtss_sh(value, _MM_FROUND_TO_NEAREST_INT));
+#elif defined(__ARM_NEON)
+    return vget_lane_u16(vreinterpret_u16_f16(vcvt_f16_f32(vdupq_n_f32(value))), 0);
 #else
     std::uint32_t bits;
     std::memcpy(&bits, &value, sizeof bits);
@@ -110,6 +117,10 @@ TERCET_INLINE void store(float16* to, f32x16 value) {
         const __m128i half = _mm256_cvtps_ph(reinterpret_cast<__m256>(value.part[p]), _MM_FROUND_TO_NEAREST_INT);
         std::memcpy(to + p * register_lanes, &half, sizeof half);
     }
+#elif defined(__ARM_NEON)
+    for (std::size_t p = 0; p < num_registers; ++p)
+        vst1_u16(&to[p * register_lanes].bits,
+                 vreinterpret_u16_f16(vcvt_f16_f32(reinterpret_cast<float32x4_t>(value.part[p]))));
 #else
     float wide[lanes];
     store(wide, value);

@@ -1,0 +1,10 @@
+// The probes compiled with this folder's flags.
+#include "../neon/probes.hpp"
+
+namespace tercet::neon_dotprod {
+
+void install_probes(ProbeKernels& kernels) noexcept {
+    kernels = {read_plain, read_prefetched, read_streams, int8_dot_products};
+}
+
+}  // namespace tercet::neon_dotprod
