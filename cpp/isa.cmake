@@ -1,13 +1,15 @@
 # The one list of instruction sets, and of the processor features they are made of.
 #
 # From these two lists come, and from nowhere else:
-#   - which folders of cpp/src/kernels are compiled, and the compiler flags of each (-m<feature>),
+#   - which folders of cpp/src/kernels are compiled, and the compiler flags of each (-m<feature>; on aarch64
+#     -march=armv8.2-a+<feature>),
 #   - the enumeration tercet::Isa and the run-time check that its features are present and usable (isa_list.hpp).
 # So what a kernel was compiled for is by construction what the processor was asked for.
 #
-# Adding an instruction set: one line in TERCET_ISAS, one folder cpp/src/kernels/<name> with a table.cpp.
+# Adding an instruction set: one line in TERCET_ISAS, one folder cpp/src/kernels/<name> with a table.cpp. A folder takes
+# what it has nothing better for from an instruction set whose features are among its own (its table.cpp says which).
 
-# feature, as in the compiler's -m<feature> | CPUID leaf, subleaf, register, bit | registers the OS must save (XCR0)
+# feature, as the compiler calls it | CPUID leaf, subleaf, register, bit | registers the OS must save (XCR0)
 set(TERCET_CPU_FEATURES
     "f16c        1 0 ecx 29 ymm"
     "avx2        7 0 ebx  5 ymm"
@@ -15,19 +17,35 @@ set(TERCET_CPU_FEATURES
     "avx512dq    7 0 ebx 17 zmm"
     "avx512bw    7 0 ebx 30 zmm"
     "avx512vl    7 0 ebx 31 zmm"
-    "avx512vnni  7 0 ecx 11 zmm")
+    "avx512vnni  7 0 ecx 11 zmm"
+    "avx512vbmi  7 0 ecx  1 zmm"
+    "amx-tile    7 0 edx 24 tiles"
+    "amx-int8    7 0 edx 25 tiles"
+    # aarch64: bits of the AT_HWCAP word, in which Linux tells a process its features. The first three are Armv8.2's own,
+    # which GCC wants as a whole where there are to be dot products.
+    "crc         0 0 hwcap  7 none"
+    "lse         0 0 hwcap  8 none"
+    "rdma        0 0 hwcap 12 none"
+    "dotprod     0 0 hwcap 20 none")
 
 # name, which is also the folder's | architecture | features. The last line that a machine supports is chosen.
 set(TERCET_ISAS
     "reference    any"
     "avx2         x86_64  f16c avx2"
-    "avx512_vnni  x86_64  f16c avx2 avx512f avx512dq avx512bw avx512vl avx512vnni")
+    "avx512_vnni  x86_64  f16c avx2 avx512f avx512dq avx512bw avx512vl avx512vnni"
+    "avx512_vbmi  x86_64  f16c avx2 avx512f avx512dq avx512bw avx512vl avx512vnni avx512vbmi"
+    "amx_int8     x86_64  f16c avx2 avx512f avx512dq avx512bw avx512vl avx512vnni avx512vbmi amx-tile amx-int8"
+    "neon         aarch64"
+    "neon_dotprod aarch64  crc lse rdma dotprod")
 
 # The architecture that is being compiled for, as the list above names it.
 string(TOLOWER "${CMAKE_SYSTEM_PROCESSOR}" processor)
 if(processor MATCHES "^(x86_64|amd64)$" AND CMAKE_SIZEOF_VOID_P EQUAL 8)
   set(TERCET_ARCHITECTURE x86_64)
   set(TERCET_BASELINE_FLAGS -march=x86-64 -mtune=generic)  # every x86-64 processor; never the machine at hand
+elseif(processor MATCHES "^(aarch64|arm64)$" AND CMAKE_SIZEOF_VOID_P EQUAL 8)
+  set(TERCET_ARCHITECTURE aarch64)
+  set(TERCET_BASELINE_FLAGS -march=armv8-a)
 else()
   set(TERCET_ARCHITECTURE other)
   set(TERCET_BASELINE_FLAGS)
@@ -65,7 +83,11 @@ function(tercet_read_isa_list generated_folder)
       if(NOT DEFINED bit_of_${feature})
         message(FATAL_ERROR "isa.cmake: ${name} wants ${feature}, which TERCET_CPU_FEATURES does not describe")
       endif()
-      list(APPEND flags -m${feature})
+      if(architecture STREQUAL "aarch64")
+        string(REPLACE "armv8-a" "armv8.2-a" flags "${flags}+${feature}")
+      else()
+        list(APPEND flags -m${feature})
+      endif()
       string(APPEND mask " | 1u << ${bit_of_${feature}}")
     endforeach()
     list(APPEND names ${name})

@@ -21,6 +21,7 @@ struct PackedMatrix {
     decltype(TernaryKernels::matmul_two_bit) TernaryKernels::* matmul;
     decltype(TernaryKernels::pack_two_bit) TernaryKernels::* pack;
     decltype(TernaryKernels::unpack_two_bit) TernaryKernels::* unpack;
+    bool takes_prepared;  // matmul reads prepared activations, where its kernels want any
 
     std::size_t padded_rows() const { return round_up(rows, tile_rows); }
     std::size_t row_tiles() const { return padded_rows() / tile_rows; }
@@ -39,7 +40,8 @@ inline PackedMatrix packed_matrix(const std::string& operation, const std::strin
                 two_bit_tile_columns,
                 &TernaryKernels::matmul_two_bit,
                 &TernaryKernels::pack_two_bit,
-                &TernaryKernels::unpack_two_bit};
+                &TernaryKernels::unpack_two_bit,
+                false};
     if (packing == "five_per_byte")
         return {rows,
                 depth,
@@ -47,7 +49,8 @@ inline PackedMatrix packed_matrix(const std::string& operation, const std::strin
                 five_per_byte_tile_columns,
                 &TernaryKernels::matmul_five_per_byte,
                 &TernaryKernels::pack_five_per_byte,
-                &TernaryKernels::unpack_five_per_byte};
+                &TernaryKernels::unpack_five_per_byte,
+                true};
     reject(operation, "packing", "'two_bit' or 'five_per_byte'", "'" + packing + "'");
 }
 

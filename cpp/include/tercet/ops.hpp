@@ -84,6 +84,7 @@ inline constexpr double worth_sharing = 20'000;
 inline constexpr double ternary_product = 0.01;  // of one weight and one int8 activation
 inline constexpr double ternary_by_float = 0.04; // of one weight and one float
 inline constexpr double float_product = 0.06;    // of one f32, f16 or bf16 weight and one float
+inline constexpr double prepared_piece = 400;    // of activations, for kernels that want them prepared
 inline constexpr double value = 0.5;             // of a row that is normalized, gated or quantized
 inline constexpr double angle = 60;              // its sine and cosine
 }  // namespace cost
@@ -145,6 +146,15 @@ class LinearInput {
     std::size_t tokens() const noexcept { return tokens_; }
     std::size_t depth() const noexcept { return depth_; }
     bool quantized() const noexcept { return quantized_; }
+
+    // Activations as the kernels of five_per_byte want them, once for all matrices that share the input: how many pieces
+    // there are to make (0: they want none, or all are made), and the making of some of them, by any thread. Before the
+    // products, all must have been made.
+    std::size_t begin_pieces(const TernaryKernels& kernels);
+    void prepare_pieces(const TernaryKernels& kernels, Share pieces) noexcept;
+    const std::uint8_t* prepared() const noexcept { return prepared_.data(); }
+    std::size_t prepared_stride() const noexcept { return prepared_stride_; }
+
     float* row(std::size_t token) noexcept { return values_.data() + token * depth_; }
     const float* values() const noexcept { return values_.data(); }
     const std::int8_t* codes() const noexcept { return codes_.data(); }
@@ -154,12 +164,13 @@ class LinearInput {
     std::size_t scratch_bytes() const noexcept;
 
   private:
-    std::size_t tokens_ = 0, depth_ = 0, code_stride_ = 0;
-    bool quantized_ = false;
+    std::size_t tokens_ = 0, depth_ = 0, code_stride_ = 0, prepared_stride_ = 0;
+    bool quantized_ = false, prepared_begun_ = false;
     AlignedBuffer<float> values_;
     AlignedBuffer<std::int8_t> codes_;
     AlignedBuffer<std::int32_t> sums_;
     AlignedBuffer<float> scales_;
+    AlignedBuffer<std::uint8_t> prepared_;
 };
 
 // One matrix of a linear layer and where its product goes.
@@ -173,7 +184,7 @@ struct Product {
 // until the last step; or, for an input that is not quantized, y = (x . codes_w) * scale_w in the order that
 // TernaryKernels::multiply_two_bit_floats states. With a scale for each group of columns, y is the sum over the groups,
 // in their order, beginning at zero.
-void multiply(Team& team, const LinearInput& input, std::span<const Product> products);
+void multiply(Team& team, LinearInput& input, std::span<const Product> products);
 
 // Rows of an embedding as floats: out[t] = embedding[ids[t]].
 void embed(Team& team, const EmbeddingMatrix& embedding, std::span<const std::int32_t> ids, float* out);

@@ -34,6 +34,19 @@ inline constexpr std::size_t activation_alignment = 64;
 // No accumulator of any kernel can overflow up to this depth, whatever bytes the weights hold (see each kernel).
 inline constexpr std::size_t max_depth = std::size_t{1} << 18;
 
+// Some kernels read activations in a form of their own, which is worth making once for all the matrices that share an
+// input: tables of sums, or the codes in another order. A prepared input is [tokens][stride] bytes, at addresses that
+// are multiples of 64. It is made in pieces of so many columns of one token, in any order and by any thread.
+inline constexpr std::size_t prepared_piece_columns = 320;
+
+struct TernaryPreparation {
+    const std::int8_t* activations;  // of one token, zero from depth to the next multiple of activation_alignment
+    std::size_t depth;
+    std::size_t stride;                  // bytes of one prepared token
+    std::size_t piece_begin, piece_end;  // of depth / prepared_piece_columns, rounded up
+    std::uint8_t* prepared;              // of this token; only the bytes of these pieces are written
+};
+
 // out[t][r - first row] = sum over k < depth of code(r, k) * activations[t][k], for the rows of row tiles
 // [row_tile_begin, row_tile_end) and all tokens t. Rows come in whole tiles: padding rows are written too (as zero when
 // the packing was honest), so out needs out_stride >= tile_rows * (row_tile_end - row_tile_begin).
@@ -48,6 +61,8 @@ struct TernaryMatmul {
     std::size_t tokens;
     std::int32_t* out;  // [tokens][out_stride], column 0 is the first row of row_tile_begin
     std::size_t out_stride;
+    const std::uint8_t* prepared = nullptr;  // [tokens][prepared_stride], all pieces, when the kernel wants any
+    std::size_t prepared_stride = 0;         // as it was given for all tokens of the input; it tells the form, too
 };
 
 // The same for a matrix with a scale for each row and group of columns. In float32, for each token t and row r:
@@ -92,6 +107,10 @@ struct FloatTernaryMatmul {
 struct TernaryKernels {
     void (*matmul_two_bit)(const TernaryMatmul& task) noexcept;
     void (*matmul_five_per_byte)(const TernaryMatmul& task) noexcept;
+    // How many bytes matmul_five_per_byte wants for each token of an input of so many tokens: 0 when it reads activations
+    // as they are. The tokens of such an input may then be given to it in several tasks.
+    std::size_t (*prepared_stride_five_per_byte)(std::size_t depth, std::size_t tokens) noexcept;
+    void (*prepare_five_per_byte)(const TernaryPreparation& task) noexcept;
     void (*matmul_two_bit_grouped)(const GroupedTernaryMatmul& task) noexcept;
     void (*multiply_two_bit_floats)(const FloatTernaryMatmul& task) noexcept;
 
@@ -112,8 +131,9 @@ struct TernaryKernels {
 
 // The names of the operations, in the order of the struct (dispatch checks that there are as many).
 inline constexpr const char* ternary_operation_names[] = {
-    "matmul_two_bit", "matmul_five_per_byte", "matmul_two_bit_grouped", "multiply_two_bit_floats",
-    "pack_two_bit",   "pack_five_per_byte",   "unpack_two_bit",         "unpack_five_per_byte",
+    "matmul_two_bit",         "matmul_five_per_byte",    "prepared_stride_five_per_byte", "prepare_five_per_byte",
+    "matmul_two_bit_grouped", "multiply_two_bit_floats", "pack_two_bit",                  "pack_five_per_byte",
+    "unpack_two_bit",         "unpack_five_per_byte",
 };
 
 }  // namespace tercet

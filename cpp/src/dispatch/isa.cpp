@@ -7,6 +7,14 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
 #endif
 
 namespace tercet {
@@ -23,13 +31,42 @@ std::uint64_t saved_register_bits() noexcept {
     return static_cast<std::uint64_t>(edx) << 32 | eax;
 }
 
+// The registers of matrix tiles are so large that Linux gives them only to programs that ask.
+bool tiles_are_permitted() noexcept {
+#if defined(__linux__)
+    constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+#else
+    return false;
+#endif
+}
+
 bool is_usable(const CpuFeature& feature) noexcept {
     std::uint32_t registers[4] = {};
+    if (feature.reg == CpuidRegister::hwcap) return false;
     if (!__get_cpuid_count(feature.leaf, feature.subleaf, &registers[0], &registers[1], &registers[2], &registers[3]))
         return false;
-    constexpr std::uint64_t needed_bits[] = {0, 0x06, 0xE6};  // none; XMM + YMM; and opmask + both halves of ZMM
+    // none; XMM + YMM; and opmask + both halves of ZMM; and tile configuration + tile data
+    constexpr std::uint64_t needed_bits[] = {0, 0x06, 0xE6, 0x600E6};
     const std::uint64_t needed = needed_bits[static_cast<int>(feature.saved)];
-    return (registers[static_cast<int>(feature.reg)] >> feature.bit & 1) && (saved_register_bits() & needed) == needed;
+    return (registers[static_cast<int>(feature.reg)] >> feature.bit & 1) && (saved_register_bits() & needed) == needed &&
+           (feature.saved != SavedRegisters::tiles || tiles_are_permitted());
+}
+
+#elif defined(__aarch64__) && defined(__linux__)
+
+bool is_usable(const CpuFeature& feature) noexcept {
+    return feature.reg == CpuidRegister::hwcap && (getauxval(AT_HWCAP) >> feature.bit & 1);
+}
+
+#elif defined(__aarch64__) && defined(__APPLE__)
+
+// Every processor of Apple's that has dot products has all the features of the list.
+bool is_usable(const CpuFeature& feature) noexcept {
+    int present = 0;
+    std::size_t size = sizeof present;
+    return feature.reg == CpuidRegister::hwcap &&
+           sysctlbyname("hw.optional.arm.FEAT_DotProd", &present, &size, nullptr, 0) == 0 && present != 0;
 }
 
 #else

@@ -1,4 +1,5 @@
-// Assembles the table of each instruction set: the reference first, then what the folder of the set replaces.
+// Assembles the table of each instruction set: the reference first, then what the folder of the set replaces, which may
+// be another folder's kernels.
 #include "tercet/kernel_table.hpp"
 
 #include <cstring>
@@ -35,17 +36,24 @@ KernelTable assemble(Isa isa) noexcept {
 
 void check_available(Isa isa) { choose_isa(isa_name(isa)); }
 
-// Which folder each operation of a group comes from: the reference's where the pointer is still the reference's.
+// Which folder each operation of a group comes from: that of the first table in the list that has the same pointer.
 template <class Kernels, std::size_t count>
-void report_providers(const Kernels& kernels, const Kernels& reference, const char* const (&names)[count], Isa isa,
-                      std::vector<OperationReport>& reports) {
+void report_providers(const KernelTable& table, const std::vector<KernelTable>& tables, Kernels KernelTable::* group,
+                      const char* const (&names)[count], std::vector<OperationReport>& reports) {
     using Pointer = void (*)();
     static_assert(sizeof(Kernels) == count * sizeof(Pointer), "an operation without a name, or a name without one");
     Pointer mine[count], theirs[count];
-    std::memcpy(mine, &kernels, sizeof kernels);
-    std::memcpy(theirs, &reference, sizeof reference);
-    for (std::size_t i = 0; i < count; ++i)
-        reports.push_back({names[i], isa_name(mine[i] == theirs[i] ? Isa::reference : isa), true, ""});
+    std::memcpy(mine, &(table.*group), sizeof mine);
+    for (std::size_t i = 0; i < count; ++i) {
+        Isa provider = table.isa;
+        for (const KernelTable& other : tables) {
+            std::memcpy(theirs, &(other.*group), sizeof theirs);
+            if (mine[i] != theirs[i]) continue;
+            provider = other.isa;
+            break;
+        }
+        reports.push_back({names[i], isa_name(provider), true, ""});
+    }
 }
 
 }  // namespace
@@ -69,10 +77,12 @@ const KernelTable& kernel_table(Isa isa) {
 std::vector<OperationReport> inspect_kernels(Isa isa) {
     check_available(isa);
     const KernelTable table = assemble(isa), reference = assemble(Isa::reference);
+    std::vector<KernelTable> tables;
+    for (const Isa other : available_isas()) tables.push_back(assemble(other));
     std::vector<OperationReport> reports;
-    report_providers(table.ternary, reference.ternary, ternary_operation_names, isa, reports);
-    report_providers(table.floats, reference.floats, float_operation_names, isa, reports);
-    report_providers(table.probes, reference.probes, probe_operation_names, isa, reports);
+    report_providers(table, tables, &KernelTable::ternary, ternary_operation_names, reports);
+    report_providers(table, tables, &KernelTable::floats, float_operation_names, reports);
+    report_providers(table, tables, &KernelTable::probes, probe_operation_names, reports);
     for (const SelfTestResult& result : self_test(table, reference))
         for (OperationReport& report : reports)
             if (report.operation == result.operation && !result.passed) {

@@ -7,6 +7,7 @@
 
 #include "dispatch/random_values.hpp"
 #include "dispatch/self_test.hpp"
+#include "tercet/aligned_buffer.hpp"
 
 namespace tercet {
 namespace {
@@ -15,7 +16,8 @@ struct Shape {
     std::size_t row_tiles, depth, tokens;
 };
 
-constexpr Shape matmul_shapes[] = {{1, 1, 1}, {3, 80, 1}, {5, 37, 2}, {2, 130, 5}, {3, 64, 14}, {1, 600, 9}};
+constexpr Shape matmul_shapes[] = {{1, 1, 1},  {3, 80, 1},  {5, 37, 2}, {2, 130, 5},
+                                   {3, 64, 14}, {1, 600, 9}, {2, 77, 3}, {1, 90, 35}};
 
 std::string describe(const Shape& shape) {
     return std::to_string(shape.row_tiles) + " row tiles, depth " + std::to_string(shape.depth) + ", " +
@@ -24,8 +26,27 @@ std::string describe(const Shape& shape) {
 
 using Matmul = void (*)(const TernaryMatmul&) noexcept;
 
-SelfTestResult test_matmul(const char* operation, Matmul kernel, Matmul reference, std::size_t tile_rows,
-                           std::size_t tile_columns) {
+// Activations as a kernel wants them, in pieces that are made one by one, the last first.
+struct Prepared {
+    std::size_t stride = 0;
+    AlignedBuffer<std::uint8_t> bytes;
+};
+Prepared prepare_five_per_byte(const TernaryKernels& kernels, const Shape& shape, const std::vector<std::int8_t>& activations,
+                               std::size_t activation_stride) {
+    Prepared prepared;
+    prepared.stride = kernels.prepared_stride_five_per_byte(shape.depth, shape.tokens);
+    if (prepared.stride == 0) return prepared;
+    prepared.bytes.reserve(shape.tokens * prepared.stride);
+    for (std::size_t token = 0; token < shape.tokens; ++token)
+        for (std::size_t piece = (shape.depth + prepared_piece_columns - 1) / prepared_piece_columns; piece-- > 0;)
+            kernels.prepare_five_per_byte({activations.data() + token * activation_stride, shape.depth, prepared.stride, piece,
+                                           piece + 1, prepared.bytes.data() + token * prepared.stride});
+    return prepared;
+}
+
+// `preparing`: the kernels whose prepared activations this kernel reads, or nullptr.
+SelfTestResult test_matmul(const char* operation, Matmul kernel, Matmul reference, const TernaryKernels* preparing,
+                           std::size_t tile_rows, std::size_t tile_columns) {
     if (kernel == reference) return {operation, true, ""};
     for (const Shape& shape : matmul_shapes) {
         RandomValues random(shape.depth);
@@ -52,6 +73,10 @@ SelfTestResult test_matmul(const char* operation, Matmul kernel, Matmul referenc
                            expected.data(),    out_stride};
         reference(task);
         task.out = got.data();
+        Prepared prepared;
+        if (preparing != nullptr) prepared = prepare_five_per_byte(*preparing, shape, activations, stride);
+        task.prepared = prepared.bytes.data();
+        task.prepared_stride = prepared.stride;
         kernel(task);
         if (got != expected) {
             const auto where = std::mismatch(got.begin(), got.end(), expected.begin());
@@ -178,10 +203,10 @@ void test_packing(const char* pack_name, const char* unpack_name, Pack pack, Pac
 
 void test_ternary_kernels(const TernaryKernels& kernels, const TernaryKernels& reference,
                           std::vector<SelfTestResult>& results) {
-    results.push_back(test_matmul("matmul_two_bit", kernels.matmul_two_bit, reference.matmul_two_bit, two_bit_tile_rows,
-                                  two_bit_tile_columns));
+    results.push_back(test_matmul("matmul_two_bit", kernels.matmul_two_bit, reference.matmul_two_bit, nullptr,
+                                  two_bit_tile_rows, two_bit_tile_columns));
     results.push_back(test_matmul("matmul_five_per_byte", kernels.matmul_five_per_byte, reference.matmul_five_per_byte,
-                                  five_per_byte_tile_rows, five_per_byte_tile_columns));
+                                  &kernels, five_per_byte_tile_rows, five_per_byte_tile_columns));
     results.push_back(test_grouped_matmul(kernels, reference));
     results.push_back(test_float_matmul(kernels, reference));
     test_packing("pack_two_bit", "unpack_two_bit", kernels.pack_two_bit, reference.pack_two_bit, kernels.unpack_two_bit,

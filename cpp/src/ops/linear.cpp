@@ -8,15 +8,18 @@ namespace tercet {
 namespace {
 
 // A block of products is computed before it is rescaled: small enough to stay in L1 or L2, large enough that a single
-// token is one call. Tokens come in blocks because their activations are read again for every row tile.
+// token is one call. Tokens come in blocks because their activations are read again for every row tile; blocks are as
+// large as they are because weights are taken apart again for every block.
 constexpr std::size_t products_at_once = 16384;
-constexpr std::size_t tokens_at_once = 64;
+constexpr std::size_t tokens_at_once = 256;
+constexpr std::size_t token_multiple = 32;  // that kernels of matrix tiles multiply at once
 static_assert(tokens_at_once * five_per_byte_tile_rows <= products_at_once, "a single tile must fit");
 
 // Splits tiles [begin, end) and all tokens into blocks and calls block(first tile, last tile, first token, tokens).
 template <class Block>
 void for_each_block(Share tiles, std::size_t tile_rows, std::size_t tokens, Block block) {
-    const std::size_t token_step = std::min(tokens, tokens_at_once);
+    const std::size_t num_blocks = (tokens + tokens_at_once - 1) / tokens_at_once;
+    const std::size_t token_step = std::min(tokens, round_up((tokens + num_blocks - 1) / num_blocks, token_multiple));
     const std::size_t tile_step = std::max<std::size_t>(1, products_at_once / (tile_rows * token_step));
     for (std::size_t tile = tiles.begin; tile < tiles.end; tile += tile_step) {
         for (std::size_t token = 0; token < tokens; token += token_step) {
@@ -35,8 +38,18 @@ void multiply_quantized(const KernelTable& kernels, const LinearInput& input, co
     for_each_block(tiles, tile_rows, input.tokens(),
                    [&](std::size_t tile, std::size_t tile_end, std::size_t first_token, std::size_t tokens) {
         const std::size_t row = tile * tile_rows, padded_rows = (tile_end - tile) * tile_rows;
-        matmul({matrix.packed, matrix.depth, tile, tile_end, input.codes() + first_token * input.code_stride(),
-                input.code_stride(), input.sums() + first_token, tokens, scratch.sums.data(), padded_rows});
+        matmul({.packed = matrix.packed,
+                .depth = matrix.depth,
+                .row_tile_begin = tile,
+                .row_tile_end = tile_end,
+                .activations = input.codes() + first_token * input.code_stride(),
+                .activation_stride = input.code_stride(),
+                .activation_sums = input.sums() + first_token,
+                .tokens = tokens,
+                .out = scratch.sums.data(),
+                .out_stride = padded_rows,
+                .prepared = input.prepared() + first_token * input.prepared_stride(),
+                .prepared_stride = input.prepared_stride()});
         const std::size_t rows = std::min(padded_rows, matrix.rows - row);
         for (std::size_t t = 0; t < tokens; ++t) {
             rescale(scratch.sums.data() + t * padded_rows, input.scales()[first_token + t],
@@ -194,6 +207,7 @@ void LinearInput::prepare(std::size_t tokens, std::size_t depth, bool quantized)
     tokens_ = tokens;
     depth_ = depth;
     quantized_ = quantized;
+    prepared_begun_ = false;
     grown(values_, tokens * depth);
     if (!quantized) return;
     code_stride_ = round_up(depth, activation_alignment);
@@ -207,29 +221,88 @@ void LinearInput::quantize(const FloatKernels& kernels, std::size_t token) noexc
     scales_[token] = kernels.quantize(row(token), depth_, code_stride_, codes_.data() + token * code_stride_, &sums_[token]);
 }
 
-std::size_t LinearInput::scratch_bytes() const noexcept {
-    return values_.size() * sizeof(float) + codes_.size() + sums_.size() * sizeof(std::int32_t) +
-           scales_.size() * sizeof(float);
+namespace {
+
+constexpr std::size_t pieces_of(std::size_t depth) { return round_up(depth, prepared_piece_columns) / prepared_piece_columns; }
+
+}  // namespace
+
+std::size_t LinearInput::begin_pieces(const TernaryKernels& kernels) {
+    if (prepared_begun_) return 0;
+    prepared_begun_ = true;
+    prepared_stride_ = kernels.prepared_stride_five_per_byte(depth_, tokens_);
+    grown(prepared_, tokens_ * prepared_stride_);
+    return prepared_stride_ == 0 ? 0 : tokens_ * pieces_of(depth_);
 }
 
-void multiply(Team& team, const LinearInput& input, std::span<const Product> products) {
+void LinearInput::prepare_pieces(const TernaryKernels& kernels, Share pieces) noexcept {
+    const std::size_t per_token = pieces_of(depth_);
+    while (pieces.begin < pieces.end) {
+        const std::size_t token = pieces.begin / per_token, begin = pieces.begin % per_token;
+        const std::size_t end = std::min(per_token, begin + (pieces.end - pieces.begin));
+        kernels.prepare_five_per_byte({.activations = codes_.data() + token * code_stride_,
+                                       .depth = depth_,
+                                       .stride = prepared_stride_,
+                                       .piece_begin = begin,
+                                       .piece_end = end,
+                                       .prepared = prepared_.data() + token * prepared_stride_});
+        pieces.begin += end - begin;
+    }
+}
+
+std::size_t LinearInput::scratch_bytes() const noexcept {
+    return values_.size() * sizeof(float) + codes_.size() + sums_.size() * sizeof(std::int32_t) +
+           scales_.size() * sizeof(float) + prepared_.size();
+}
+
+namespace {
+
+// Rows are shared out in steps of so many, which are whole tiles of either packing, over all matrices of a call.
+constexpr std::size_t step_rows = five_per_byte_tile_rows;
+static_assert(step_rows % two_bit_tile_rows == 0);
+
+std::size_t steps_of(const TernaryMatrix& matrix) { return round_up(matrix.rows, step_rows) / step_rows; }
+
+// The row tiles of a matrix whose first step is `first` that are among `steps`; may be none.
+Share tiles_among(Share steps, std::size_t first, const TernaryMatrix& matrix) {
+    const std::size_t last = first + steps_of(matrix), tiles = step_rows / matrix.tile_rows();
+    const std::size_t begin = std::clamp(steps.begin, first, last) - first, end = std::clamp(steps.end, first, last) - first;
+    return {std::min(begin * tiles, matrix.row_tiles()), std::min(end * tiles, matrix.row_tiles())};
+}
+
+}  // namespace
+
+void multiply(Team& team, LinearInput& input, std::span<const Product> products) {
     double work = 0.0;
-    std::size_t most_groups = 0;
+    std::size_t most_groups = 0, num_steps = 0;
+    bool wants_prepared = false;
     for (const Product& product : products) {
         const TernaryMatrix& matrix = product.matrix;
         work += static_cast<double>(matrix.rows * matrix.depth * input.tokens()) *
                 (input.quantized() ? cost::ternary_product : cost::ternary_by_float);
         if (matrix.grouped()) most_groups = std::max(most_groups, matrix.groups());
-        if (matrix.grouped() || !input.quantized()) make_room(team, matrix);
+        if (matrix.grouped() || !input.quantized())
+            make_room(team, matrix);
+        else
+            wants_prepared = wants_prepared || matrix.packing == Packing::five_per_byte;
+        num_steps += steps_of(matrix);
     }
     for (ThreadScratch& scratch : team.scratch())
         if (input.quantized()) grown(scratch.sums, std::max(products_at_once, input.tokens() * most_groups));
 
+    if (const std::size_t pieces = wants_prepared ? input.begin_pieces(team.kernels().ternary) : 0; pieces != 0)
+        team.together(cost::prepared_piece * static_cast<double>(pieces), [&](auto share, ThreadScratch&) {
+            input.prepare_pieces(team.kernels().ternary, share(pieces));
+        });
+
     team.together(work, [&](auto share, ThreadScratch& scratch) {
-        std::size_t group_size = 0;  // of which scratch.sums holds the sums
+        const Share steps = share(num_steps);
+        std::size_t step = 0, group_size = 0;  // of which scratch.sums holds the sums
         for (const Product& product : products) {
             const TernaryMatrix& matrix = product.matrix;
-            const Share tiles = share(matrix.row_tiles());
+            const Share tiles = tiles_among(steps, step, matrix);
+            step += steps_of(matrix);
+            if (tiles.begin == tiles.end) continue;
             if (!input.quantized()) {
                 multiply_floats(team.kernels(), input.values(), input.tokens(), product, tiles, scratch);
             } else if (matrix.grouped()) {

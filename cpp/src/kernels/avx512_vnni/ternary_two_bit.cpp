@@ -178,6 +178,9 @@ void matmul_two_bit(const TernaryMatmul& task) noexcept {
 
 }  // namespace
 
+// For relatives, which multiply many tokens in another way.
+void multiply_two_bit(const TernaryMatmul& task) noexcept { matmul_two_bit(task); }
+
 void install_two_bit(TernaryKernels& kernels) noexcept { kernels.matmul_two_bit = matmul_two_bit; }
 
 }  // namespace tercet::avx512_vnni

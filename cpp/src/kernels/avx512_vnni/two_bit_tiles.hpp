@@ -84,12 +84,12 @@ template <std::size_t tiles, std::size_t tokens, bool read_ahead>
         for (std::size_t k = 0; k < 4 / parts * depth_tiles; ++k, panel += tiles * tile_bytes, activations += 4) {
             if constexpr (read_ahead) _mm_prefetch(next + k * tile_bytes, _MM_HINT_T1);
             __m512i codes[tiles];
-#pragma GCC unroll 3
+#pragma GCC unroll 4
             for (std::size_t tile = 0; tile < tiles; ++tile) codes[tile] = _mm512_load_si512(panel + tile * tile_bytes);
 #pragma GCC unroll 8
             for (std::size_t token = 0; token < tokens; ++token) {
                 const __m512i four = broadcast(activations + token * activation_stride);
-#pragma GCC unroll 3
+#pragma GCC unroll 4
                 for (std::size_t tile = 0; tile < tiles; ++tile)
                     sums[token][tile] = _mm512_dpbusd_epi32(sums[token][tile], codes[tile], four);
             }

@@ -54,6 +54,10 @@ void matmul_five_per_byte(const TernaryMatmul& task) noexcept {
     }
 }
 
+// Activations are read as they are.
+std::size_t prepared_stride_five_per_byte(std::size_t, std::size_t) noexcept { return 0; }
+void prepare_five_per_byte(const TernaryPreparation&) noexcept {}
+
 std::size_t pack_five_per_byte(const std::int8_t* codes, std::size_t rows, std::size_t depth,
                                std::uint8_t* packed) noexcept {
     const std::size_t groups = tiles(depth, columns_per_group);
@@ -100,6 +104,8 @@ std::size_t unpack_five_per_byte(const std::uint8_t* packed, std::size_t rows, s
 
 void install_five_per_byte(TernaryKernels& kernels) noexcept {
     kernels.matmul_five_per_byte = matmul_five_per_byte;
+    kernels.prepared_stride_five_per_byte = prepared_stride_five_per_byte;
+    kernels.prepare_five_per_byte = prepare_five_per_byte;
     kernels.pack_five_per_byte = pack_five_per_byte;
     kernels.unpack_five_per_byte = unpack_five_per_byte;
 }

@@ -1,0 +1,255 @@
+// five_per_byte x int8 with byte permutes: 64 rows x 5 columns of weights are one load.
+//
+// Table form, 1 to 3 tokens: memory sets the pace. A byte names one of 243 sums of five activations, as a sign and a
+// magnitude of 0..121. For each group of five columns a table of all 128 magnitudes is made, once for each input (it is
+// what the activations are prepared to), and used by all rows of all matrices that share it:
+//
+//   value(m) = sum over i of digit_i(m) * a_i                |value| <= 5 * 128
+//            = 32 * high(m) + low(m)                         low in [-16, 15], high in [-20, 20]: two tables of bytes
+//
+//   table of a group   | low(0..127) | high(0..127) |        256 bytes, four registers
+//   64 weight bytes    --vpermi2b, which ignores bit 7-->    low, high of 64 rows
+//                      --0 - x where bit 7 is set-->         vpmovb2m once, then one masked subtraction each
+//                      --vpaddb-->                           sums of bytes, 6 groups long
+//   vpunpck + vpmaddubsw with (1, 32)                        low + 32 * high: sums of 16 bits, 48 groups long
+//
+// Four row blocks that lie far apart are read at the same time, with prefetches into L2 running ahead: for 320 weights
+// that is a load, a prefetch, 2 permutes and 5 more instructions. Each token passes over the same four blocks before
+// the next four begin, so that weights come from memory once and from L2 after that.
+//
+// Panel form, 4 tokens and more: the multipliers set the pace. The digits of 64 rows x 320 columns are spread to a byte
+// each (20 KB, stays in L1), then blocks of 64 rows x up to 6 tokens (24 accumulators) run over them with vpdpbusd, as
+// in avx512_vnni. Activations are prepared to the order of ../generic/five_per_byte_order.hpp.
+//
+// Overflow: 6 groups add up to 6 * 20 = 120 < 2^7 in a byte (low: 6 * 16 = 96) and to 6 * 640 in 16 bits, 48 groups to
+// 48 * 640 = 30,720 < 2^15; 32-bit sums stay below 2^18 * 128 = 2^25, in panels below 2^18 * 3 * 128 < 2^27.
+//
+// Tried and lost: tables for 48 groups at a time, which stay in L1 while all rows pass by in pieces of 3 KB (38 to 57
+// GMAC/s from memory where whole rows and the whole table in L2 give 60); negation by xor, with the missing ones counted
+// for each row; two row blocks at a time instead of four.
+#include "five_per_byte_digits.hpp"
+
+#include "../avx512_vnni/two_bit_tiles.hpp"
+
+namespace tercet::avx512_vbmi {
+namespace {
+
+constexpr std::size_t group_columns = five_per_byte_tile_columns;
+constexpr std::size_t block_rows = five_per_byte_tile_rows;
+constexpr std::size_t most_table_tokens = 3;
+constexpr std::size_t groups_per_byte_sum = 6;
+constexpr std::size_t groups_per_word_sum = 48;
+constexpr std::size_t table_bytes = 256;
+constexpr std::size_t num_streams = 4;
+constexpr std::size_t read_ahead_bytes = 4096;
+constexpr std::size_t panel_units = 4;  // 320 columns
+constexpr std::size_t max_block_tokens = 6;
+
+constexpr std::size_t table_stride(std::size_t depth) { return pieces_of(depth) * piece_groups * table_bytes; }
+
+// digit_i(m) + 1 of the digits 2j and 2j + 1 (there is no sixth: 0) beside each other, for vpmaddubsw with activations.
+// Vector v, lane l is the magnitude whose byte packing two vectors of 16-bit sums puts where it belongs.
+struct DigitPairs {
+    alignas(64) std::uint8_t pair[3][4][64];
+};
+constexpr std::size_t magnitude_of(std::size_t vector, std::size_t lane) {
+    return vector / 2 * 64 + lane / 8 * 16 + vector % 2 * 8 + lane % 8;
+}
+constexpr DigitPairs digit_pairs = [] {
+    DigitPairs pairs{};
+    for (std::size_t vector = 0; vector < 4; ++vector)
+        for (std::size_t lane = 0; lane < 32; ++lane)
+            for (std::size_t i = 0; i < group_columns; ++i)
+                pairs.pair[i / 2][vector][2 * lane + i % 2] =
+                    static_cast<std::uint8_t>(magnitude_digits.digit[magnitude_of(vector, lane)][i] + 1);
+    return pairs;
+}();
+
+// The table of one group: five codes and a zero.
+[[gnu::always_inline]] inline void make_table(const std::int8_t (&codes)[6], std::uint8_t* table) {
+    std::int16_t pair[3];
+    std::memcpy(pair, codes, sizeof pair);
+    const int sum = codes[0] + codes[1] + codes[2] + codes[3] + codes[4];
+    const __m512i base = _mm512_set1_epi16(static_cast<std::int16_t>(16 - sum));  // digits are one too large; low + 16
+    const __m512i pair0 = _mm512_set1_epi16(pair[0]), pair1 = _mm512_set1_epi16(pair[1]), pair2 = _mm512_set1_epi16(pair[2]);
+    __m512i low[4], high[4];
+#pragma GCC unroll 4
+    for (std::size_t v = 0; v < 4; ++v) {
+        const __m512i products01 =
+            _mm512_add_epi16(_mm512_maddubs_epi16(_mm512_load_si512(digit_pairs.pair[0][v]), pair0),
+                             _mm512_maddubs_epi16(_mm512_load_si512(digit_pairs.pair[1][v]), pair1));
+        const __m512i products2 = _mm512_maddubs_epi16(_mm512_load_si512(digit_pairs.pair[2][v]), pair2);
+        const __m512i value = _mm512_add_epi16(products01, _mm512_add_epi16(products2, base));
+        high[v] = _mm512_srai_epi16(value, 5);
+        low[v] = _mm512_and_si512(value, _mm512_set1_epi16(31));
+    }
+#pragma GCC unroll 2
+    for (std::size_t half = 0; half < 2; ++half) {
+        const __m512i lows = _mm512_packs_epi16(low[2 * half], low[2 * half + 1]);
+        _mm512_store_si512(table + 64 * half, _mm512_sub_epi8(lows, _mm512_set1_epi8(16)));
+        _mm512_store_si512(table + 128 + 64 * half, _mm512_packs_epi16(high[2 * half], high[2 * half + 1]));
+    }
+}
+
+void make_tables(const TernaryPreparation& task) noexcept {
+    const std::size_t groups = groups_of(task.depth);
+    const std::size_t end = task.piece_end * piece_groups < groups ? task.piece_end * piece_groups : groups;
+    for (std::size_t group = task.piece_begin * piece_groups; group < end; ++group) {
+        const std::size_t column = group * group_columns, left = task.depth - column;
+        std::int8_t codes[6] = {};
+        std::memcpy(codes, task.activations + column, left < group_columns ? left : group_columns);
+        make_table(codes, task.prepared + group * table_bytes);
+    }
+}
+
+// out[0..64) of `blocks` row blocks, for one token.
+template <std::size_t blocks>
+void look_up_blocks(const std::uint8_t* packed, std::size_t distance_bytes, std::size_t groups, const std::uint8_t* table,
+                    std::int32_t* out, std::size_t out_distance) {
+    const __m512i weights = _mm512_set1_epi16(0x2001);  // 1 for low, 32 for high
+    __m512i totals[blocks][4] = {};
+    for (std::size_t first = 0; first < groups; first += groups_per_word_sum) {
+        const std::size_t end = groups - first < groups_per_word_sum ? groups : first + groups_per_word_sum;
+        __m512i sums[blocks][2] = {};
+        for (std::size_t begin = first; begin < end; begin += groups_per_byte_sum) {
+            __m512i low[blocks] = {}, high[blocks] = {};
+            const auto add_group = [&]() __attribute__((always_inline)) {
+                const __m512i low0 = _mm512_load_si512(table), low1 = _mm512_load_si512(table + 64);
+                const __m512i high0 = _mm512_load_si512(table + 128), high1 = _mm512_load_si512(table + 192);
+#pragma GCC unroll 4
+                for (std::size_t b = 0; b < blocks; ++b) {
+                    const std::uint8_t* from = packed + b * distance_bytes;
+                    _mm_prefetch(reinterpret_cast<const char*>(from) + read_ahead_bytes, _MM_HINT_T1);
+                    const __m512i bytes = _mm512_loadu_si512(from);
+                    const __mmask64 negative = _mm512_movepi8_mask(bytes);
+                    const __m512i l = _mm512_permutex2var_epi8(low0, bytes, low1);
+                    const __m512i h = _mm512_permutex2var_epi8(high0, bytes, high1);
+                    low[b] = _mm512_add_epi8(low[b], _mm512_mask_sub_epi8(l, negative, _mm512_setzero_si512(), l));
+                    high[b] = _mm512_add_epi8(high[b], _mm512_mask_sub_epi8(h, negative, _mm512_setzero_si512(), h));
+                }
+                packed += tile_bytes;
+                table += table_bytes;
+            };
+            if (end - begin >= groups_per_byte_sum) {
+#pragma GCC unroll 6
+                for (std::size_t g = 0; g < groups_per_byte_sum; ++g) add_group();
+            } else {
+                for (std::size_t g = begin; g < end; ++g) add_group();
+            }
+#pragma GCC unroll 4
+            for (std::size_t b = 0; b < blocks; ++b) {
+                const __m512i even = _mm512_unpacklo_epi8(low[b], high[b]), odd = _mm512_unpackhi_epi8(low[b], high[b]);
+                sums[b][0] = _mm512_add_epi16(sums[b][0], _mm512_maddubs_epi16(weights, even));
+                sums[b][1] = _mm512_add_epi16(sums[b][1], _mm512_maddubs_epi16(weights, odd));
+            }
+        }
+        // 128-bit lane q of sums[.][half] is rows 16 q + 8 half ...
+        const __m512i lanes01 = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), lanes23 = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+#pragma GCC unroll 4
+        for (std::size_t b = 0; b < blocks; ++b) {
+            const __m512i rows[2] = {_mm512_permutex2var_epi64(sums[b][0], lanes01, sums[b][1]),
+                                     _mm512_permutex2var_epi64(sums[b][0], lanes23, sums[b][1])};
+#pragma GCC unroll 2
+            for (std::size_t half = 0; half < 2; ++half) {
+                const __m512i lower = _mm512_cvtepi16_epi32(_mm512_castsi512_si256(rows[half]));
+                const __m512i upper = _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(rows[half], 1));
+                totals[b][2 * half] = _mm512_add_epi32(totals[b][2 * half], lower);
+                totals[b][2 * half + 1] = _mm512_add_epi32(totals[b][2 * half + 1], upper);
+            }
+        }
+    }
+#pragma GCC unroll 4
+    for (std::size_t b = 0; b < blocks; ++b)
+#pragma GCC unroll 4
+        for (std::size_t i = 0; i < 4; ++i) _mm512_storeu_si512(out + b * out_distance + 16 * i, totals[b][i]);
+}
+
+void look_up(const TernaryMatmul& task) noexcept {
+    const std::size_t groups = groups_of(task.depth), block_bytes = groups * tile_bytes;
+    const std::size_t blocks = task.row_tile_end - task.row_tile_begin, distance = blocks / num_streams;
+    const std::uint8_t* packed = task.packed + task.row_tile_begin * block_bytes;
+    for (std::size_t block = 0; block < distance; ++block)
+        for (std::size_t token = 0; token < task.tokens; ++token)
+            look_up_blocks<num_streams>(packed + block * block_bytes, distance * block_bytes, groups,
+                                        task.prepared + token * task.prepared_stride,
+                                        task.out + token * task.out_stride + block * block_rows, distance * block_rows);
+    const std::size_t block = num_streams * distance;  // fewer than four are left, side by side
+    using LookUp = void (*)(const std::uint8_t*, std::size_t, std::size_t, const std::uint8_t*, std::int32_t*, std::size_t);
+    static constexpr LookUp look_up_rest[num_streams] = {nullptr, look_up_blocks<1>, look_up_blocks<2>, look_up_blocks<3>};
+    if (block < blocks)
+        for (std::size_t token = 0; token < task.tokens; ++token)
+            look_up_rest[blocks - block](packed + block * block_bytes, block_bytes, groups,
+                                         task.prepared + token * task.prepared_stride,
+                                         task.out + token * task.out_stride + block * block_rows, block_rows);
+}
+
+// out[t][0..64) += panel * activations[t], or from minus the activation sums when the panel is the first one.
+template <std::size_t tokens>
+void multiply_panel(const std::uint8_t* panel, std::size_t units, bool first, const std::int8_t* activations,
+                    std::size_t stride, const std::int32_t* activation_sums, std::int32_t* out, std::size_t out_stride) {
+    __m512i sums[tokens][4];
+#pragma GCC unroll 6
+    for (std::size_t token = 0; token < tokens; ++token)
+#pragma GCC unroll 4
+        for (std::size_t tile = 0; tile < 4; ++tile)
+            sums[token][tile] = first ? _mm512_set1_epi32(-activation_sums[token])
+                                      : _mm512_loadu_si512(out + token * out_stride + 16 * tile);
+
+    avx512_vnni::add_panel<4, tokens, false>(panel, units * unit_tiles, activations, stride, nullptr, 0, sums);
+
+#pragma GCC unroll 6
+    for (std::size_t token = 0; token < tokens; ++token)
+#pragma GCC unroll 4
+        for (std::size_t tile = 0; tile < 4; ++tile)
+            _mm512_storeu_si512(out + token * out_stride + 16 * tile, sums[token][tile]);
+}
+
+void multiply_panels(const TernaryMatmul& task) noexcept {
+    using MultiplyPanel = void (*)(const std::uint8_t*, std::size_t, bool, const std::int8_t*, std::size_t,
+                                   const std::int32_t*, std::int32_t*, std::size_t);
+    static constexpr MultiplyPanel multiply[max_block_tokens + 1] = {
+        nullptr,           multiply_panel<1>, multiply_panel<2>, multiply_panel<3>,
+        multiply_panel<4>, multiply_panel<5>, multiply_panel<6>};
+    alignas(64) std::uint8_t panel[panel_units * unit_steps * 4 * tile_bytes];
+    const std::size_t groups = groups_of(task.depth), units = units_of(task.depth);
+    const std::size_t num_blocks = (task.tokens + max_block_tokens - 1) / max_block_tokens;
+    const auto* codes = reinterpret_cast<const std::int8_t*>(task.prepared);
+    for (std::size_t row_block = task.row_tile_begin; row_block < task.row_tile_end; ++row_block) {
+        std::int32_t* out = task.out + (row_block - task.row_tile_begin) * block_rows;
+        for (std::size_t begin = 0; begin < units; begin += panel_units) {
+            const std::size_t end = units - begin < panel_units ? units : begin + panel_units;
+            spread_units<4 * tile_bytes>(task.packed + row_block * groups * tile_bytes, groups, begin, end, panel, tile_bytes);
+            for (std::size_t block = 0; block < num_blocks; ++block) {
+                const std::size_t token = task.tokens * block / num_blocks;
+                multiply[task.tokens * (block + 1) / num_blocks - token](
+                    panel, end - begin, begin == 0, codes + token * task.prepared_stride + begin * unit_columns,
+                    task.prepared_stride, task.activation_sums + token, out + token * task.out_stride, task.out_stride);
+            }
+        }
+    }
+}
+
+std::size_t prepared_stride(std::size_t depth, std::size_t tokens) noexcept {
+    return tokens <= most_table_tokens ? table_stride(depth) : ordered_stride(depth);
+}
+
+void prepare(const TernaryPreparation& task) noexcept {
+    task.stride == table_stride(task.depth) ? make_tables(task) : order_pieces(task);
+}
+
+void matmul_five_per_byte(const TernaryMatmul& task) noexcept {
+    task.prepared_stride == table_stride(task.depth) ? look_up(task) : multiply_panels(task);
+}
+
+}  // namespace
+
+// For avx512_vbmi's relatives, which multiply many tokens in another way.
+void look_up_five_per_byte(const TernaryMatmul& task) noexcept { look_up(task); }
+
+void install_five_per_byte(TernaryKernels& kernels) noexcept {
+    kernels.matmul_five_per_byte = matmul_five_per_byte;
+    kernels.prepared_stride_five_per_byte = prepared_stride;
+    kernels.prepare_five_per_byte = prepare;
+}
+
+}  // namespace tercet::avx512_vbmi
