@@ -1,10 +1,12 @@
 // Measurements of this machine with the kernels' own instructions, on the threads that a model would use.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/map.h>
+#include <nanobind/stl/vector.h>
 
 #include <chrono>
 #include <map>
 #include <random>
+#include <vector>
 
 #include "bindings.hpp"
 #include "ternary_product.hpp"
@@ -62,12 +64,12 @@ std::map<std::string, double> read_bandwidth(std::size_t buffer_bytes, int threa
     return rates;
 }
 
-// Multiply-adds a second of int8 dot products in registers, all threads together.
-double int8_peak(int threads, double seconds, const IsaName& isa) {
-    check_threads("int8_peak", threads);
+// What a probe counts in a second, all threads together: the best of as many bursts as fit into the given time.
+double peak_of(const std::string& operation, decltype(ProbeKernels::int8_dot_products) probe, int threads,
+               double seconds) {
+    check_threads(operation, threads);
     if (!(seconds > 0 && seconds <= 60))
-        reject("int8_peak", "seconds", "more than 0, at most 60", std::to_string(seconds));
-    const auto dot_products = table_of(isa).probes.int8_dot_products;
+        reject(operation, "seconds", "more than 0, at most 60", std::to_string(seconds));
 
     const nb::gil_scoped_release release;
     constexpr std::size_t burst = 100'000;
@@ -77,7 +79,7 @@ double int8_peak(int threads, double seconds, const IsaName& isa) {
         std::uint64_t per_thread = 0;
         const Clock::time_point start = Clock::now();
         pool.run([&](int index, int) {
-            const std::uint64_t done = dot_products(burst);
+            const std::uint64_t done = probe(burst);
             if (index == 0) per_thread = done;
         });
         best = std::max(best, static_cast<double>(per_thread) * threads / seconds_since(start));
@@ -85,8 +87,33 @@ double int8_peak(int threads, double seconds, const IsaName& isa) {
     return best;
 }
 
-// Seconds of the fastest of `repeats` products of a random matrix with random activations.
-double time_ternary_matmul(const std::string& packing, std::int64_t rows, std::int64_t depth, std::int64_t tokens,
+// Multiply-adds a second of int8 dot products in registers.
+double int8_peak(int threads, double seconds, const IsaName& isa) {
+    return peak_of("int8_peak", table_of(isa).probes.int8_dot_products, threads, seconds);
+}
+
+// Bytes a second that are looked up in tables in registers.
+double lookup_peak(int threads, double seconds, const IsaName& isa) {
+    return peak_of("lookup_peak", table_of(isa).probes.byte_lookups, threads, seconds);
+}
+
+// Cycles a second of one core: a chain of additions, each of which waits a cycle for the one before.
+double clock_rate() {
+    const nb::gil_scoped_release release;
+    constexpr int additions = 4'000'000;
+    std::uint64_t sum = 0, addend = 1;
+    const double seconds = shortest_of(5, [&] {
+        for (int i = 0; i < additions / 8; ++i)
+            for (int j = 0; j < 8; ++j) {
+                sum += addend;
+                asm volatile("" : "+r"(sum), "+r"(addend));
+            }
+    });
+    return additions / seconds;
+}
+
+// Seconds of each of `repeats` products of a random matrix with random activations.
+std::vector<double> time_ternary_matmul(const std::string& packing, std::int64_t rows, std::int64_t depth, std::int64_t tokens,
                            int threads, int repeats, const IsaName& isa) {
     const PackedMatrix matrix = packed_matrix("time_ternary_matmul", packing, rows, depth);
     const std::size_t num_tokens = checked_size("time_ternary_matmul", "tokens", tokens, 1 << 20);
@@ -108,7 +135,10 @@ double time_ternary_matmul(const std::string& packing, std::int64_t rows, std::i
         product.set_activations(token, codes.data());
     }
     ThreadPool pool(threads);
-    return shortest_of(repeats, [&] { product.run(kernels, packed.data(), pool); });
+    std::vector<double> seconds(static_cast<std::size_t>(repeats));
+    product.run(kernels, packed.data(), pool);  // warm-up
+    for (double& one : seconds) one = shortest_of(1, [&] { product.run(kernels, packed.data(), pool); });
+    return seconds;
 }
 
 }  // namespace
@@ -117,6 +147,8 @@ void bind_probes(nb::module_& module) {
     module.def("read_bandwidth", &read_bandwidth, nb::arg("buffer_bytes"), nb::arg("threads"), nb::arg("repeats"),
                nb::arg("isa") = nb::none());
     module.def("int8_peak", &int8_peak, nb::arg("threads"), nb::arg("seconds"), nb::arg("isa") = nb::none());
+    module.def("lookup_peak", &lookup_peak, nb::arg("threads"), nb::arg("seconds"), nb::arg("isa") = nb::none());
+    module.def("clock_rate", &clock_rate);
     module.def("time_ternary_matmul", &time_ternary_matmul, nb::arg("packing"), nb::arg("rows"), nb::arg("depth"),
                nb::arg("tokens"), nb::arg("threads"), nb::arg("repeats"), nb::arg("isa") = nb::none());
 }

@@ -16,6 +16,10 @@ struct ProbeKernels {
 
     // Runs independent int8 dot products in registers and returns how many multiply-adds they were.
     std::uint64_t (*int8_dot_products)(std::size_t repeats) noexcept;
+
+    // Looks bytes up in tables that registers hold, independently, and returns how many bytes were looked up: the limit of
+    // products by lookup, as the other is that of products by multiplication.
+    std::uint64_t (*byte_lookups)(std::size_t repeats) noexcept;
 };
 
 inline constexpr const char* probe_operation_names[] = {
@@ -23,6 +27,7 @@ inline constexpr const char* probe_operation_names[] = {
     "read_prefetched",
     "read_streams",
     "int8_dot_products",
+    "byte_lookups",
 };
 
 }  // namespace tercet

@@ -13,10 +13,12 @@ from tercet import _core
 
 __all__ = [
     "OperationReport",
+    "clock_rate",
     "cpu_features",
     "cpu_name",
     "inspect_kernels",
     "int8_peak",
+    "lookup_peak",
     "read_bandwidth",
     "time_ternary_matmul",
 ]
@@ -77,10 +79,27 @@ def int8_peak(threads: int, seconds: float, isa: str | None = None) -> float:
     return _core.int8_peak(threads, seconds, isa)
 
 
+def lookup_peak(threads: int, seconds: float, isa: str | None = None) -> float:
+    """Return bytes a second that are looked up in tables in registers, all threads together.
+
+    Raises:
+        ParameterError: threads or seconds out of range.
+        IsaError: this machine lacks the instruction set.
+    """
+    return _core.lookup_peak(threads, seconds, isa)
+
+
+def clock_rate() -> float:
+    """Return cycles a second of one core that is busy, measured by a chain of additions of a cycle each."""
+    return _core.clock_rate()
+
+
 def time_ternary_matmul(
     packing: str, rows: int, depth: int, tokens: int, threads: int, repeats: int, isa: str | None = None
-) -> float:
-    """Return seconds of the fastest of `repeats` products of a random packed matrix with random activations.
+) -> list[float]:
+    """Return seconds of each of `repeats` products of a random packed matrix with random activations.
+
+    A product comes before them as a warm-up. Activations are prepared in each, for packings that want that.
 
     Raises:
         ParameterError: a size out of range, or an unknown packing.

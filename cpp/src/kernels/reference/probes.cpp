@@ -21,10 +21,23 @@ std::uint64_t int8_dot_products(std::size_t repeats) noexcept {
     return repeats * lanes;
 }
 
+// Without an instruction for it: one load each.
+std::uint64_t byte_lookups(std::size_t repeats) noexcept {
+    constexpr std::size_t lanes = 64;
+    std::uint8_t table[256], indices[lanes], found[lanes];
+    for (std::size_t i = 0; i < sizeof table; ++i) table[i] = static_cast<std::uint8_t>(i * 7);
+    for (std::size_t i = 0; i < lanes; ++i) indices[i] = static_cast<std::uint8_t>(i * 5);
+    for (std::size_t repeat = 0; repeat < repeats; ++repeat) {
+        for (std::size_t i = 0; i < lanes; ++i) found[i] = table[indices[i]];
+        asm volatile("" : "+m"(found), "+m"(indices));  // every repeat is computed
+    }
+    return repeats * lanes;
+}
+
 }  // namespace
 
 void install_probes(ProbeKernels& kernels) noexcept {
-    kernels = {read_plain, read_prefetched, read_streams, int8_dot_products};
+    kernels = {read_plain, read_prefetched, read_streams, int8_dot_products, byte_lookups};
 }
 
 }  // namespace tercet::reference
