@@ -4,7 +4,7 @@
 namespace tercet::neon {
 
 void install_probes(ProbeKernels& kernels) noexcept {
-    kernels = {read_plain, read_prefetched, read_streams, int8_dot_products};
+    kernels = {read_plain, read_prefetched, read_streams, int8_dot_products, byte_lookups};
 }
 
 }  // namespace tercet::neon

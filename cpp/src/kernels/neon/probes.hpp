@@ -26,5 +26,22 @@ std::uint64_t int8_dot_products(std::size_t repeats) noexcept {
     return repeats * independent * 16;
 }
 
+// tbl: 16 bytes from a table of 64, which four registers hold.
+std::uint64_t byte_lookups(std::size_t repeats) noexcept {
+    constexpr int independent = 10;
+    uint8x16x4_t table{};
+    uint8x16_t indices[independent] = {};
+    for (std::size_t repeat = 0; repeat < repeats; ++repeat) {
+#pragma GCC unroll 10
+        for (int i = 0; i < independent; ++i) {
+            asm volatile("" : "+w"(indices[i]));  // so that no look-up is left out
+            indices[i] = vqtbl4q_u8(table, indices[i]);
+        }
+    }
+#pragma GCC unroll 10
+    for (int i = 0; i < independent; ++i) asm volatile("" : : "w"(indices[i]));  // the bytes are needed
+    return repeats * independent * 16;
+}
+
 }  // namespace
 }  // namespace tercet
