@@ -20,12 +20,40 @@ ISAS = available_isas()
 every_isa = pytest.mark.parametrize("isa", ISAS)
 every_packing = pytest.mark.parametrize("packing", PACKINGS)
 
-# Around the tiles (16 x 16; 64 x 5), the panels (48 rows x 512 columns) and the accumulation windows.
-rows_ = st.sampled_from([1, 15, 16, 17, 48, 49, 63, 64, 65, 130]) | st.integers(1, 200)
-depths = st.sampled_from([1, 4, 5, 15, 16, 17, 63, 64, 65, 159, 160, 161, 511, 512, 513, 1030]) | st.integers(
-    1, 700
-)
-token_counts = st.integers(1, 33) | st.sampled_from([1, 2, 6, 7, 8, 9, 150])
+# Around the tiles (16 x 16; 64 x 5), the panels (48 rows x 512 columns; 64 x 320, 640 or 2,560), the pieces in which
+# activations are prepared (320 columns), the accumulation windows (48 groups of 5) and the streams (4 x 64 rows).
+rows_ = st.sampled_from([1, 15, 16, 17, 48, 49, 63, 64, 65, 130, 257, 320]) | st.integers(1, 200)
+depths = st.sampled_from(
+    [
+        1,
+        4,
+        5,
+        15,
+        16,
+        17,
+        63,
+        64,
+        65,
+        79,
+        80,
+        81,
+        159,
+        160,
+        161,
+        239,
+        240,
+        241,
+        319,
+        320,
+        321,
+        511,
+        512,
+        513,
+        1030,
+        2561,
+    ]
+) | st.integers(1, 700)
+token_counts = st.integers(1, 40) | st.sampled_from([1, 2, 3, 4, 6, 7, 8, 9, 64, 65, 150, 256, 300])
 
 
 def product(codes: npt.NDArray[np.int8], activations: npt.NDArray[np.int8]) -> npt.NDArray[np.int32]:
@@ -39,6 +67,20 @@ def two_bit_fields(packed: npt.NDArray[np.uint8], rows: int, depth: int) -> npt.
     fields = np.stack([(tiles >> 2 * i & 3).astype(np.int8) - 1 for i in range(4)], axis=3)
     matrix = fields.transpose(0, 2, 1, 3, 4).reshape(tiles.shape[0] * 16, -1)
     return np.ascontiguousarray(matrix[:rows, :depth])
+
+
+def five_per_byte_digits(packed: npt.NDArray[np.uint8], rows: int, depth: int) -> npt.NDArray[np.int8]:
+    """Codes of any bytes: a magnitude beyond 121 is 243 less, as its five digits say."""
+    blocks = packed.reshape(-(-rows // 64), -(-depth // 5), 64)
+    magnitudes = (blocks & 0x7F).astype(np.int32)
+    values = np.where(magnitudes > 121, magnitudes - 243, magnitudes) + 121  # offset digits 0, 1, 2
+    digits = np.stack([values // 3**i % 3 - 1 for i in range(5)], axis=3)
+    signed = np.where(blocks >> 7 == 1, -1, 1)[..., None] * digits
+    matrix = signed.transpose(0, 2, 1, 3).reshape(blocks.shape[0] * 64, -1).astype(np.int8)
+    return np.ascontiguousarray(matrix[:rows, :depth])
+
+
+CODES_OF_ANY_BYTES = {"two_bit": two_bit_fields, "five_per_byte": five_per_byte_digits}
 
 
 @every_isa
@@ -72,6 +114,18 @@ def test_extreme_sums_do_not_overflow(
 
 
 @every_isa
+@pytest.mark.parametrize("tokens", [1, 4])
+@pytest.mark.parametrize("activation", [-128, 127])
+def test_the_largest_depth_of_five_per_byte_does_not_overflow(isa: str, tokens: int, activation: int) -> None:
+    """121 is five codes of 1, 122 five of -1."""
+    activations = np.full((tokens, MAX_DEPTH), activation, np.int8)
+    for byte, code in ((121, 1), (0x80 | 121, -1), (122, -1), (0x80 | 122, 1)):
+        packed = np.full(packed_bytes("five_per_byte", 64, MAX_DEPTH), byte, np.uint8)
+        result = ternary_matmul(packed, "five_per_byte", 64, MAX_DEPTH, activations, isa)
+        np.testing.assert_array_equal(result, np.full((tokens, 64), code * activation * MAX_DEPTH))
+
+
+@every_isa
 @pytest.mark.parametrize("tokens", [1, 7])
 def test_the_largest_depth_does_not_overflow_even_with_impossible_bytes(isa: str, tokens: int) -> None:
     """Byte 0xFF is four codes of 2, which only damaged data holds; the stated bounds cover it."""
@@ -82,20 +136,35 @@ def test_the_largest_depth_does_not_overflow_even_with_impossible_bytes(isa: str
 
 
 @every_isa
+@every_packing
 @given(
-    rows=rows_, depth=depths, tokens=st.integers(1, 14), threads=st.integers(1, 2), seed=st.integers(0, 2**32)
+    rows=rows_, depth=depths, tokens=st.integers(1, 40), threads=st.integers(1, 2), seed=st.integers(0, 2**32)
 )
 def test_any_bytes_give_the_same_integers_and_padding_never_leaks(
-    isa: str, rows: int, depth: int, tokens: int, threads: int, seed: int
+    isa: str, packing: str, rows: int, depth: int, tokens: int, threads: int, seed: int
 ) -> None:
-    """Random bytes fill padding rows and columns, and hold the impossible code 2 as well."""
+    """Random bytes fill padding rows and columns, and hold what no packing contains: code 2, and magnitudes
+    beyond 121."""
     random = np.random.default_rng(seed)
-    packed = random.integers(0, 256, packed_bytes("two_bit", rows, depth), np.uint8)
+    packed = random.integers(0, 256, packed_bytes(packing, rows, depth), np.uint8)
     activations = random.integers(-128, 128, (tokens, depth), np.int8)
-    expected = product(two_bit_fields(packed, rows, depth), activations)
+    codes = CODES_OF_ANY_BYTES[packing](packed, rows, depth)
     np.testing.assert_array_equal(
-        ternary_matmul(packed, "two_bit", rows, depth, activations, isa, threads), expected
+        ternary_matmul(packed, packing, rows, depth, activations, isa, threads), product(codes, activations)
     )
+
+
+@pytest.mark.parametrize("isa", [isa for isa in ISAS if isa != "reference"])
+@every_packing
+@pytest.mark.parametrize("tokens", [*range(1, 41), 64, 65, 256, 300])
+def test_every_number_of_tokens(isa: str, packing: str, tokens: int) -> None:
+    """Kernels have a form for few tokens and one for many, and blocks of 6, 8, 16 and 32."""
+    rows, depth = 150, 333
+    random = np.random.default_rng(tokens)
+    codes = random.integers(-1, 2, (rows, depth), np.int8)
+    activations = random.integers(-128, 128, (tokens, depth), np.int8)
+    result = ternary_matmul(pack(codes, packing), packing, rows, depth, activations, isa)
+    np.testing.assert_array_equal(result, product(codes, activations))
 
 
 @every_isa
@@ -117,17 +186,19 @@ def test_what_padding_holds_does_not_matter(isa: str, packing: str) -> None:
 
 
 @every_isa
-def test_bytes_need_no_alignment(isa: str) -> None:
+@every_packing
+@pytest.mark.parametrize("tokens", [1, 9])
+def test_bytes_need_no_alignment(isa: str, packing: str, tokens: int) -> None:
     """A mapped file may be aligned to anything."""
     random = np.random.default_rng(6)
     codes = random.integers(-1, 2, (40, 100), np.int8)
-    activations = random.integers(-128, 128, (9, 100), np.int8)
-    packed = PACKINGS["two_bit"].pack(codes)
+    activations = random.integers(-128, 128, (tokens, 100), np.int8)
+    packed = PACKINGS[packing].pack(codes)
     for shift in (1, 4, 32):
         moved = np.zeros(packed.size + shift, np.uint8)
         moved[shift:] = packed
         np.testing.assert_array_equal(
-            ternary_matmul(moved[shift:], "two_bit", 40, 100, activations, isa), product(codes, activations)
+            ternary_matmul(moved[shift:], packing, 40, 100, activations, isa), product(codes, activations)
         )
 
 
