@@ -141,6 +141,8 @@ def test_shards_are_one_model(tmp_path: Path) -> None:
         ("../f/a.safetensors", FormatError),
         ("/etc/passwd", FormatError),
         ("..\\a.safetensors", FormatError),
+        ("a\0.safetensors", FormatError),
+        ("a" * 250 + ".safetensors", FormatError),
         ("pytorch_model.bin", FormatError),
         ("b.safetensors", FormatError),
         ("absent.safetensors", ModelNotFoundError),

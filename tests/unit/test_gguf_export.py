@@ -96,6 +96,14 @@ def test_a_tokenizer_that_is_larger_than_its_model_is_refused() -> None:
         to_gguf_vocabulary(tiny_tokenizer_json(), SIZE - 1)
 
 
+def test_a_token_with_an_id_that_would_take_all_memory() -> None:
+    """The library writes a table of all ids up to the largest."""
+    source = json.loads(tiny_tokenizer_json())
+    source["model"]["vocab"]["a"] = 2**31
+    with pytest.raises(UnsupportedFormatError, match="has the id 2147483648"):
+        to_gguf_vocabulary(json.dumps(source).encode(), SIZE)
+
+
 def test_merges_in_an_order_that_no_scores_have() -> None:
     source = json.loads(read_sentencepiece_model(sentencepiece_model()).tokenizer_json)
     source["normalizer"] = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}

@@ -12,9 +12,11 @@ import numpy.typing as npt
 
 from tercet.errors import FormatError, ModelNotFoundError, StorageError
 
-__all__ = ["MappedFile", "read_bytes"]
+__all__ = ["MappedFile", "is_file_name", "read_bytes"]
 
 MAX_SMALL_FILE_BYTES = 1 << 28
+MAX_NAME_BYTES = 255
+"""What file systems allow."""
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -80,6 +82,16 @@ class MappedFile:
         """Give back the memory that reading has filled. Views stay valid: what they need is read again."""
         if hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)
+
+
+def is_file_name(name: str) -> bool:
+    """Say whether a name that a file gives can be one beside it: no path, no control character, not too long."""
+    return (
+        name == Path(name).name != ".."
+        and "\\" not in name
+        and name.isprintable()
+        and 1 <= len(name.encode("utf-8")) <= MAX_NAME_BYTES
+    )
 
 
 def read_bytes(path: str | os.PathLike[str], max_bytes: int = MAX_SMALL_FILE_BYTES) -> bytes:

@@ -52,8 +52,12 @@ def to_gguf_vocabulary(
         FormatError: it is damaged.
         UnsupportedFormatError: a GGUF file cannot say what this tokenizer does.
     """
+    tokenizer = open_tokenizer(tokenizer_json)
+    largest = max(tokenizer.get_vocab().values(), default=-1)
+    if largest >= vocab_size:  # first of all: the library writes gaps between ids, and takes memory for each
+        raise _unsupported(f"it has the id {largest}, but the model has {vocab_size} tokens")
     # What the library writes has every key, also those that the file left out.
-    parsed = json.loads(open_tokenizer(tokenizer_json).to_str())
+    parsed = json.loads(tokenizer.to_str())
     model = parsed["model"]
     if model["type"] != "BPE":
         raise _unsupported(f"it is a {model['type']} model, expected BPE")
@@ -90,8 +94,6 @@ def _tokens(parsed: Mapping[str, Any], vocab_size: int) -> tuple[list[str], list
     texts = {token_id: text for text, token_id in parsed["model"]["vocab"].items()}
     added = {token["id"]: token for token in parsed["added_tokens"]}
     texts |= {token_id: token["content"] for token_id, token in added.items()}
-    if max(texts, default=-1) >= vocab_size:
-        raise _unsupported(f"it has the id {max(texts)}, but the model has {vocab_size} tokens")
     for token in added.values():
         if token["lstrip"] or token["rstrip"] or token["single_word"]:
             raise _unsupported(f"the added token {token['content']!r} takes blanks or words around it")

@@ -13,7 +13,7 @@ from typing import Any
 
 from tercet.errors import UnsupportedModelError
 from tercet.formats.fields import Fields, malformed, parse_json
-from tercet.formats.mapped_file import read_bytes
+from tercet.formats.mapped_file import is_file_name, read_bytes
 
 __all__ = ["MODULES", "pooling_files", "read_pooling"]
 
@@ -52,7 +52,7 @@ def read_pooling(folder: Path) -> dict[str, Any]:
 
 def _pooling(folder: Path, entry: Fields, modules: Path) -> str:
     place = entry.text("path")
-    if Path(place).name != place or place in ("", "."):
+    if not is_file_name(place):
         raise entry.error("path", "the name of a folder beside it")
     file = folder / place / "config.json"
     parsed = parse_json(read_bytes(file), file, "the file")

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from tercet.errors import FormatError, ModelNotFoundError, UnsupportedFormatError
 from tercet.formats.fields import Fields, malformed, parse_json
 from tercet.formats.floats import FLOAT_TYPES, to_float32
-from tercet.formats.mapped_file import MappedFile, read_bytes
+from tercet.formats.mapped_file import MappedFile, is_file_name, read_bytes
 
 __all__ = ["SafetensorsFile", "SafetensorsFolder", "StoredTensor"]
 
@@ -192,7 +192,7 @@ class SafetensorsFolder:
         files: dict[str, SafetensorsFile] = {}
         for name in weight_map:
             shard = weight_map.text(name)
-            if Path(shard).name != shard or "\\" in shard or not shard.endswith(".safetensors"):
+            if not is_file_name(shard) or not shard.endswith(".safetensors"):
                 raise weight_map.error(name, "the name of a .safetensors file in the same folder")
             if shard not in files:
                 files[shard] = SafetensorsFile(self.path / shard)
