@@ -85,7 +85,7 @@ class MappedFile:
 
 
 def is_file_name(name: str) -> bool:
-    """Say whether a name that a file gives can be one beside it: no path, no control character, not too long."""
+    """Say whether a name in a file can be that of a file beside it: no path, printable, not too long."""
     return (
         name == Path(name).name != ".."
         and "\\" not in name
