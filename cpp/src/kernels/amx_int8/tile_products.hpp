@@ -21,7 +21,7 @@ namespace {
 constexpr std::size_t tile_size = 16;  // rows of a tile register; each is 64 bytes
 constexpr std::size_t step_columns = 64;
 constexpr std::size_t step_bytes = tile_size * 64;  // of 16 rows of weights
-constexpr std::size_t panel_steps = 40;             // a panel of 64 rows is 160 KB and stays in L2
+constexpr std::size_t panel_steps = 5;              // a panel of 64 rows is 20 KB and stays in L1
 constexpr std::size_t max_block_tokens = 2 * tile_size;
 
 // The intrinsics are assembler statements that do not name the memory that they read, so the compiler must be kept from

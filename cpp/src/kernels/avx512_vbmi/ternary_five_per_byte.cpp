@@ -47,39 +47,46 @@ constexpr std::size_t max_block_tokens = 6;
 
 constexpr std::size_t table_stride(std::size_t depth) { return pieces_of(depth) * piece_groups * table_bytes; }
 
-// digit_i(m) + 1 of the digits 2j and 2j + 1 (there is no sixth: 0) beside each other, for vpmaddubsw with activations.
-// Vector v, lane l is the magnitude whose byte packing two vectors of 16-bit sums puts where it belongs.
-struct DigitPairs {
-    alignas(64) std::uint8_t pair[3][4][64];
+// Of all magnitudes: the digits 2j and 2j + 1 (there is no sixth: 0) beside each other, for vpmaddubsw with activations
+// that are 128 too large, and what makes up for that, plus 16. Vector v, lane l is the magnitude whose byte packing two
+// vectors of 16-bit sums puts where it belongs.
+struct TableMaking {
+    alignas(64) std::int8_t pair[3][4][64];
+    alignas(64) std::int16_t base[4][32];
 };
 constexpr std::size_t magnitude_of(std::size_t vector, std::size_t lane) {
     return vector / 2 * 64 + lane / 8 * 16 + vector % 2 * 8 + lane % 8;
 }
-constexpr DigitPairs digit_pairs = [] {
-    DigitPairs pairs{};
+constexpr TableMaking table_making = [] {
+    TableMaking making{};
     for (std::size_t vector = 0; vector < 4; ++vector)
-        for (std::size_t lane = 0; lane < 32; ++lane)
-            for (std::size_t i = 0; i < group_columns; ++i)
-                pairs.pair[i / 2][vector][2 * lane + i % 2] =
-                    static_cast<std::uint8_t>(magnitude_digits.digit[magnitude_of(vector, lane)][i] + 1);
-    return pairs;
+        for (std::size_t lane = 0; lane < 32; ++lane) {
+            making.base[vector][lane] = 16;
+            for (std::size_t i = 0; i < group_columns; ++i) {
+                const std::int8_t digit = magnitude_digits.digit[magnitude_of(vector, lane)][i];
+                making.pair[i / 2][vector][2 * lane + i % 2] = digit;
+                making.base[vector][lane] = static_cast<std::int16_t>(making.base[vector][lane] - 128 * digit);
+            }
+        }
+    return making;
 }();
 
-// The table of one group: five codes and a zero.
-[[gnu::always_inline]] inline void make_table(const std::int8_t (&codes)[6], std::uint8_t* table) {
-    std::int16_t pair[3];
-    std::memcpy(pair, codes, sizeof pair);
-    const int sum = codes[0] + codes[1] + codes[2] + codes[3] + codes[4];
-    const __m512i base = _mm512_set1_epi16(static_cast<std::int16_t>(16 - sum));  // digits are one too large; low + 16
-    const __m512i pair0 = _mm512_set1_epi16(pair[0]), pair1 = _mm512_set1_epi16(pair[1]), pair2 = _mm512_set1_epi16(pair[2]);
+// The table of one group: its five codes, the first of eight readable bytes.
+[[gnu::always_inline]] inline void make_table(const std::int8_t* codes, std::uint8_t* table) {
+    std::int64_t eight;
+    std::memcpy(&eight, codes, sizeof eight);
+    const __m512i raised = _mm512_xor_si512(_mm512_set1_epi64(eight), _mm512_set1_epi8(static_cast<char>(0x80)));
+    const __m512i pair0 = _mm512_shuffle_epi8(raised, _mm512_set1_epi16(0x0100));
+    const __m512i pair1 = _mm512_shuffle_epi8(raised, _mm512_set1_epi16(0x0302));
+    const __m512i pair2 = _mm512_shuffle_epi8(raised, _mm512_set1_epi16(0x0504));
     __m512i low[4], high[4];
 #pragma GCC unroll 4
     for (std::size_t v = 0; v < 4; ++v) {
-        const __m512i products01 =
-            _mm512_add_epi16(_mm512_maddubs_epi16(_mm512_load_si512(digit_pairs.pair[0][v]), pair0),
-                             _mm512_maddubs_epi16(_mm512_load_si512(digit_pairs.pair[1][v]), pair1));
-        const __m512i products2 = _mm512_maddubs_epi16(_mm512_load_si512(digit_pairs.pair[2][v]), pair2);
-        const __m512i value = _mm512_add_epi16(products01, _mm512_add_epi16(products2, base));
+        const auto product = [v](__m512i pair, std::size_t i) __attribute__((always_inline)) {
+            return _mm512_maddubs_epi16(pair, _mm512_load_si512(table_making.pair[i][v]));
+        };
+        const __m512i value = _mm512_add_epi16(_mm512_add_epi16(product(pair0, 0), product(pair1, 1)),
+                                               _mm512_add_epi16(product(pair2, 2), _mm512_load_si512(table_making.base[v])));
         high[v] = _mm512_srai_epi16(value, 5);
         low[v] = _mm512_and_si512(value, _mm512_set1_epi16(31));
     }
@@ -95,9 +102,13 @@ void make_tables(const TernaryPreparation& task) noexcept {
     const std::size_t groups = groups_of(task.depth);
     const std::size_t end = task.piece_end * piece_groups < groups ? task.piece_end * piece_groups : groups;
     for (std::size_t group = task.piece_begin * piece_groups; group < end; ++group) {
-        const std::size_t column = group * group_columns, left = task.depth - column;
-        std::int8_t codes[6] = {};
-        std::memcpy(codes, task.activations + column, left < group_columns ? left : group_columns);
+        const std::int8_t* codes = task.activations + group * group_columns;
+        const std::size_t left = task.depth - group * group_columns;
+        std::int8_t last[8] = {};
+        if (left < sizeof last) {
+            std::memcpy(last, codes, left < group_columns ? left : group_columns);
+            codes = last;
+        }
         make_table(codes, task.prepared + group * table_bytes);
     }
 }
@@ -243,7 +254,7 @@ void matmul_five_per_byte(const TernaryMatmul& task) noexcept {
 
 }  // namespace
 
-// For avx512_vbmi's relatives, which multiply many tokens in another way.
+// For relatives, which multiply many tokens in another way.
 void look_up_five_per_byte(const TernaryMatmul& task) noexcept { look_up(task); }
 
 void install_five_per_byte(TernaryKernels& kernels) noexcept {
