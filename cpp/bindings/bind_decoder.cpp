@@ -39,24 +39,47 @@ void make_cache(KvCache* self, DecoderObject& decoder, std::size_t num_blocks, s
                        dtype == "f32" ? KvType::f32 : KvType::f16);
 }
 
+using Flags = nb::ndarray<const std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
 // What a step gives for each wanted row: logits, or hidden states.
-template <void (Decoder::*step)(KvCache&, const Batch&, float*), std::size_t DecoderConfig::*width>
-nb::ndarray<nb::numpy, float> run(DecoderObject& object, KvCache& cache, const Integers& token_ids,
-                                  const Integers& sequence_starts, const Integers& context_lengths,
-                                  const IntegerTable& block_tables, const Integers& logit_rows) {
-    Decoder& decoder = object.decoder();
-    const std::size_t rows = logit_rows.size(), columns = decoder.config().*width;
+template <class Step>
+nb::ndarray<nb::numpy, float> run(std::size_t columns, const Integers& token_ids, const Integers& sequence_starts,
+                                  const Integers& context_lengths, const IntegerTable& block_tables,
+                                  const Integers& logit_rows, Step step) {
+    const std::size_t rows = logit_rows.size();
     const Batch batch{span_of(token_ids), span_of(sequence_starts), span_of(context_lengths),
                       {block_tables.data(), block_tables.shape(0), block_tables.shape(1), block_tables.shape(1)},
                       span_of(logit_rows)};
     auto out = std::make_unique_for_overwrite<float[]>(rows * columns);
     {
         const nb::gil_scoped_release release;
-        (decoder.*step)(cache, batch, out.get());
+        step(batch, out.get());
     }
     float* data = out.get();
     const nb::capsule owner(out.release(), [](void* memory) noexcept { delete[] static_cast<float*>(memory); });
     return {data, {rows, columns}, owner};
+}
+
+// two_stage: a flag for each of logit_rows, or none at all.
+nb::ndarray<nb::numpy, float> forward(DecoderObject& object, KvCache& cache, const Integers& token_ids,
+                                      const Integers& sequence_starts, const Integers& context_lengths,
+                                      const IntegerTable& block_tables, const Integers& logit_rows, const Flags& two_stage) {
+    if (two_stage.size() != 0 && two_stage.size() != logit_rows.size())
+        reject("Decoder.forward", "two_stage", "0 or " + std::to_string(logit_rows.size()) + " flags",
+               std::to_string(two_stage.size()));
+    Decoder& decoder = object.decoder();
+    return run(decoder.config().vocab_size, token_ids, sequence_starts, context_lengths, block_tables, logit_rows,
+               [&](const Batch& batch, float* out) {
+                   decoder.forward(cache, batch, out, {two_stage.data(), two_stage.size()});
+               });
+}
+
+nb::ndarray<nb::numpy, float> hidden_states(DecoderObject& object, KvCache& cache, const Integers& token_ids,
+                                            const Integers& sequence_starts, const Integers& context_lengths,
+                                            const IntegerTable& block_tables, const Integers& logit_rows) {
+    Decoder& decoder = object.decoder();
+    return run(decoder.config().hidden_size, token_ids, sequence_starts, context_lengths, block_tables, logit_rows,
+               [&](const Batch& batch, float* out) { decoder.hidden_states(cache, batch, out); });
 }
 
 }  // namespace
@@ -73,6 +96,14 @@ void bind_decoder(nb::module_& module) {
         .def_prop_ro("rows", [](const TernaryMatrixArray& array) { return array.matrix().rows; })
         .def_prop_ro("depth", [](const TernaryMatrixArray& array) { return array.matrix().depth; })
         .def_prop_ro("nbytes", &TernaryMatrixArray::num_bytes);
+
+    nb::class_<PlaneMatrixArray>(module, "PlaneMatrix")
+        .def(nb::init<ByteVector, const std::string&, std::size_t, std::size_t, FloatVector>(), nb::arg("data").noconvert(),
+             nb::arg("type"), nb::arg("rows"), nb::arg("depth"), nb::arg("scales").noconvert())
+        .def_prop_ro("type", &PlaneMatrixArray::type)
+        .def_prop_ro("rows", [](const PlaneMatrixArray& array) { return array.matrix().rows; })
+        .def_prop_ro("depth", [](const PlaneMatrixArray& array) { return array.matrix().depth; })
+        .def_prop_ro("nbytes", &PlaneMatrixArray::num_bytes);
 
     nb::class_<FloatMatrixArray>(module, "FloatMatrix")
         .def(nb::init<AnyVector, const std::string&, std::size_t, std::size_t>(), nb::arg("data").noconvert(),
@@ -91,13 +122,13 @@ void bind_decoder(nb::module_& module) {
         .def_prop_ro("dtype", [](const KvCache& cache) { return cache.type() == KvType::f32 ? "f32" : "f16"; })
         .def_prop_ro("nbytes", &KvCache::num_bytes);
 
-    const auto bind_step = [&](const char* name, auto step) {
+    const auto bind_step = [&](const char* name, auto step, auto... more) {
         decoder.def(name, step, nb::arg("cache"), nb::arg("token_ids").noconvert(), nb::arg("sequence_starts").noconvert(),
                     nb::arg("context_lengths").noconvert(), nb::arg("block_tables").noconvert(),
-                    nb::arg("logit_rows").noconvert());
+                    nb::arg("logit_rows").noconvert(), more...);
     };
-    bind_step("forward", &run<&Decoder::forward, &DecoderConfig::vocab_size>);
-    bind_step("hidden_states", &run<&Decoder::hidden_states, &DecoderConfig::hidden_size>);
+    bind_step("forward", &forward, nb::arg("two_stage").noconvert());
+    bind_step("hidden_states", &hidden_states);
     decoder
         .def(nb::init<const nb::dict&, const nb::dict&, int, const IsaName&>(), nb::arg("config"), nb::arg("tensors"),
              nb::arg("threads") = 1, nb::arg("isa") = nb::none())

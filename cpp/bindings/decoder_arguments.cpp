@@ -78,11 +78,18 @@ const FloatMatrix& floats(const nb::dict& tensors, const std::string& name) {
     return tensor<FloatMatrixArray>(tensors, name, "a FloatMatrix").matrix();
 }
 
-// A matrix of either kind.
+// A matrix of a layer.
 EmbeddingMatrix matrix_of(const nb::dict& tensors, const std::string& name) {
     if (tensors.contains(name.c_str()) && nb::isinstance<TernaryMatrixArray>(tensors[name.c_str()]))
         return ternary(tensors, name);
     return floats(tensors, name);
+}
+
+// An embedding or an output head: a matrix of any kind.
+EmbeddingMatrix table_of_tokens(const nb::dict& tensors, const std::string& name) {
+    if (tensors.contains(name.c_str()) && nb::isinstance<PlaneMatrixArray>(tensors[name.c_str()]))
+        return tensor<PlaneMatrixArray>(tensors, name, "a PlaneMatrix").matrix();
+    return matrix_of(tensors, name);
 }
 
 NormWeight norm(const nb::dict& tensors, const std::string& name, const FloatKernels& kernels) {
@@ -146,7 +153,7 @@ DecoderWeights decoder_weights(const nb::dict& config, const nb::dict& tensors, 
     const std::string head = flag(config, "tied_embeddings") ? "embedding" : "output_head";
     Rotations rotations(config);
     DecoderWeights weights;
-    weights.embedding = matrix_of(tensors, "embedding");
+    weights.embedding = table_of_tokens(tensors, "embedding");
     weights.embedding_rotation = rotations.of_output("embedding", hidden);
     for (std::size_t index = 0; index < num_layers; ++index) {
         const std::string layer = "layers." + std::to_string(index) + ".";
@@ -177,7 +184,7 @@ DecoderWeights decoder_weights(const nb::dict& config, const nb::dict& tensors, 
         });
     }
     weights.final_norm = norm(tensors, "final_norm", kernels);
-    weights.output_head = matrix_of(tensors, head);
+    weights.output_head = table_of_tokens(tensors, head);
     weights.head_rotation = rotations.of_input(head, hidden);
     return weights;
 }

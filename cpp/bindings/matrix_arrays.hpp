@@ -4,6 +4,8 @@
 
 #include <nanobind/ndarray.h>
 
+#include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "packed_matrix.hpp"
@@ -45,6 +47,39 @@ class TernaryMatrixArray {
     FloatVector scales_;
     std::string packing_;
     TernaryMatrix matrix_;
+};
+
+// A matrix in two planes and the arrays that it lies in: all rows of the high plane, then all of the low one.
+class PlaneMatrixArray {
+  public:
+    PlaneMatrixArray(ByteVector data, const std::string& type, std::size_t rows, std::size_t depth, FloatVector scales)
+        : data_(std::move(data)), scales_(std::move(scales)), type_(type) {
+        if (type != "int8_planes" && type != "int6_planes")
+            reject("PlaneMatrix", "type", "'int8_planes' or 'int6_planes'", "'" + type + "'");
+        if (depth < 1 || depth > max_plane_depth)
+            reject("PlaneMatrix", "depth", "1 to " + std::to_string(max_plane_depth), std::to_string(depth));
+        if (rows < 1 || rows > std::size_t{1} << 31) reject("PlaneMatrix", "rows", "1 to 2^31", std::to_string(rows));
+        matrix_ = {type == "int8_planes" ? 8 : 6, data_.data(), nullptr, rows, depth, scales_.data(), 0.0F};
+        const std::size_t high_bytes = rows * matrix_.chunks() * four_bit_chunk_bytes;
+        const std::size_t expected = high_bytes + rows * matrix_.chunks() * matrix_.low_chunk_bytes();
+        if (data_.size() != expected)
+            reject("PlaneMatrix", "data", std::to_string(expected) + " bytes", std::to_string(data_.size()));
+        if (scales_.size() != rows)
+            reject("PlaneMatrix", "scales", std::to_string(rows) + " numbers", std::to_string(scales_.size()));
+        matrix_.low = data_.data() + high_bytes;
+        for (std::size_t row = 0; row < rows; ++row)
+            matrix_.largest_scale = std::max(matrix_.largest_scale, std::fabs(scales_.data()[row]));
+    }
+
+    const PlaneMatrix& matrix() const noexcept { return matrix_; }
+    const std::string& type() const noexcept { return type_; }
+    std::size_t num_bytes() const noexcept { return data_.size() + scales_.size() * sizeof(float); }
+
+  private:
+    ByteVector data_;
+    FloatVector scales_;
+    std::string type_;
+    PlaneMatrix matrix_;
 };
 
 // A float matrix and the array that it lies in: float32, float16 (or its bits as uint16), bfloat16 as uint16.

@@ -12,6 +12,7 @@ void bind_kernels(nb::module_& module);
 void bind_probes(nb::module_& module);
 void bind_decoder(nb::module_& module);
 void bind_linear(nb::module_& module);
+void bind_head(nb::module_& module);
 void bind_sampling(nb::module_& module);
 
 namespace {
@@ -44,5 +45,6 @@ NB_MODULE(_core, module) {
     bind_probes(module);
     bind_decoder(module);
     bind_linear(module);
+    bind_head(module);
     bind_sampling(module);
 }

@@ -133,15 +133,7 @@ class Decoder:
         context_lengths: npt.NDArray[np.int32],
         block_tables: npt.NDArray[np.int32],
         logit_rows: npt.NDArray[np.int32],
-    ) -> npt.NDArray[np.float32]: ...
-    def forward_two_stage(
-        self,
-        cache: KvCache,
-        token_ids: npt.NDArray[np.int32],
-        sequence_starts: npt.NDArray[np.int32],
-        context_lengths: npt.NDArray[np.int32],
-        block_tables: npt.NDArray[np.int32],
-        logit_rows: npt.NDArray[np.int32],
+        two_stage: npt.NDArray[np.uint8],
     ) -> npt.NDArray[np.float32]: ...
     def hidden_states(
         self,
@@ -180,6 +172,13 @@ class KvCache:
     def dtype(self) -> str: ...
     @property
     def nbytes(self) -> int: ...
+
+class HeadTeam:
+    def multiply(
+        self, x: npt.NDArray[np.float32], head: PlaneMatrix, two_stage: bool = ...
+    ) -> npt.NDArray[np.float32]: ...
+    def look_up(self, table: PlaneMatrix, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]: ...
+    def __init__(self, threads: int = ..., isa: str | None = ...) -> None: ...
 
 class LinearTeam:
     def multiply(

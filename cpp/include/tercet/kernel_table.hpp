@@ -5,6 +5,7 @@
 #pragma once
 
 #include "tercet/float_kernels.hpp"
+#include "tercet/head_kernels.hpp"
 #include "tercet/isa.hpp"
 #include "tercet/probe_kernels.hpp"
 #include "tercet/ternary_kernels.hpp"
@@ -15,6 +16,7 @@ struct KernelTable {
     Isa isa;
     TernaryKernels ternary;
     FloatKernels floats;
+    HeadKernels head;
     ProbeKernels probes;
 };
 

@@ -5,6 +5,7 @@
 // so a result depends neither on the number of threads nor on which other tokens share the batch.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -13,6 +14,7 @@
 
 #include "tercet/aligned_buffer.hpp"
 #include "tercet/float_environment.hpp"
+#include "tercet/head_kernels.hpp"
 #include "tercet/kernel_table.hpp"
 #include "tercet/tensor_view.hpp"
 #include "tercet/thread_pool.hpp"
@@ -46,9 +48,30 @@ struct TernaryMatrix {
     std::size_t row_tile_bytes() const noexcept;
 };
 
-// A matrix of either kind: an embedding or an output head, which some models store as a ternary matrix too, or a matrix
+// Rows of 8-bit or 6-bit whole numbers with a scale each, in two planes, in somebody else's memory: an embedding or an
+// output head. Layout: tercet/head_kernels.hpp.
+struct PlaneMatrix {
+    int bits = 8;  // or 6
+    const std::uint8_t* high = nullptr;
+    const std::uint8_t* low = nullptr;
+    std::size_t rows = 0, depth = 0;
+    const float* scales = nullptr;  // [rows]
+    float largest_scale = 0.0F;
+
+    std::size_t chunks() const noexcept { return (depth + plane_chunk_columns - 1) / plane_chunk_columns; }
+    int bias() const noexcept { return 1 << (bits - 1); }
+    int low_bits() const noexcept { return bits - 4; }
+    std::size_t low_chunk_bytes() const noexcept { return bits == 8 ? four_bit_chunk_bytes : two_bit_chunk_bytes; }
+};
+
+// A matrix of any kind: an embedding or an output head, which some models store as a ternary matrix too, or a matrix
 // of a layer that a model keeps as floats.
-using EmbeddingMatrix = std::variant<FloatMatrix, TernaryMatrix>;
+using EmbeddingMatrix = std::variant<FloatMatrix, TernaryMatrix, PlaneMatrix>;
+
+// How the product of a PlaneMatrix with each vector is made: full, from both planes; or in two stages, from the high plane
+// alone and then again from both for the rows that matter (ops/head.cpp says which). One flag for each vector, or none for
+// full products of all.
+using TwoStageFlags = std::span<const std::uint8_t>;
 
 constexpr std::size_t round_up(std::size_t size, std::size_t multiple) noexcept {
     return (size + multiple - 1) / multiple * multiple;
@@ -76,14 +99,30 @@ struct ThreadScratch {
     }
 };
 
+// What all threads read when the head is a PlaneMatrix: each vector as 16-bit whole numbers, 256 coarse + fine.
+struct PlaneInput {
+    struct Vector {
+        std::size_t index = 0;  // among those that were given; the ones in two stages come first here
+        double sum = 0.0;   // of the whole numbers
+        double norm = 0.0;  // their Euclidean norm
+        float scale = 0.0F;
+    };
+    std::size_t stride = 0;
+    AlignedBuffer<std::int8_t> codes;  // [vectors][coarse, fine][stride]
+    std::vector<Vector> vectors;
+};
+
 // How long one fast core needs for a piece of work, in nanoseconds, roughly. It only decides whether waking other threads
 // pays: small models spend most steps in pieces that are over before a sleeping thread has been scheduled, and on a busy
 // machine that takes longer still.
 namespace cost {
-inline constexpr double worth_sharing = 20'000;
+inline constexpr double worth_sharing = 6'000;   // a task that threads share costs about one
+inline constexpr double piece = 5'000;           // small enough that threads finish together, large enough to stream
+inline constexpr double most_pieces_each = 16;
 inline constexpr double ternary_product = 0.01;  // of one weight and one int8 activation
 inline constexpr double ternary_by_float = 0.04; // of one weight and one float
 inline constexpr double float_product = 0.06;    // of one f32, f16 or bf16 weight and one float
+inline constexpr double plane_product = 0.02;    // of one weight in two planes and one 16-bit activation
 inline constexpr double prepared_piece = 400;    // of activations, for kernels that want them prepared
 inline constexpr double value = 0.5;             // of a row that is normalized, gated or quantized
 inline constexpr double angle = 60;              // its sine and cosine
@@ -98,26 +137,27 @@ class Team {
     const KernelTable& kernels() const noexcept { return kernels_; }
     int num_threads() const noexcept { return pool_.num_threads(); }
     std::span<ThreadScratch> scratch() noexcept { return scratch_; }
+    PlaneInput& plane_input() noexcept { return plane_input_; }
     std::size_t scratch_bytes() const noexcept {
         std::size_t bytes = 0;
         for (const ThreadScratch& scratch : scratch_) bytes += scratch.num_bytes();
-        return bytes;
+        return bytes + plane_input_.codes.size();
     }
 
-    // Calls part(share, scratch) for every thread; share(count) is that thread's part of `count` pieces. Work that is
-    // not worth sharing runs where we are, in one part.
+    // Calls part(share, scratch) for every part of some work; share(count) is that part of `count` things. Parts are
+    // more than threads, which take them as they come. Work that is not worth sharing runs where we are, in one part.
     template <class Part>
     void together(double nanoseconds, Part part) {
-        const auto run_part = [&](int index, int num_parts) noexcept {
+        const auto threads = static_cast<std::size_t>(num_threads());
+        const bool alone = threads == 1 || nanoseconds < cost::worth_sharing;
+        const double pieces_each = nanoseconds / (cost::piece * static_cast<double>(threads));
+        const std::size_t num_parts =
+            alone ? 1 : threads * static_cast<std::size_t>(std::clamp(pieces_each, 1.0, cost::most_pieces_each));
+        pool_.run_pieces(num_parts, [&](std::size_t index, int thread) noexcept {
             const FloatEnvironment environment;
             part([=](std::size_t count) { return share_of(count, index, num_parts); },
-                 scratch_[static_cast<std::size_t>(index)]);
-        };
-        if (nanoseconds < cost::worth_sharing) {
-            run_part(0, 1);
-        } else {
-            pool_.run(run_part);
-        }
+                 scratch_[static_cast<std::size_t>(thread)]);
+        });
     }
 
     // Calls piece(i) for each i < count, split over the threads.
@@ -133,6 +173,7 @@ class Team {
     const KernelTable& kernels_;
     ThreadPool pool_;
     std::vector<ThreadScratch> scratch_;
+    PlaneInput plane_input_;
 };
 
 // The input of a linear layer: float rows, and (when activations are quantized) their int8 codes.
@@ -189,8 +230,12 @@ void multiply(Team& team, LinearInput& input, std::span<const Product> products)
 // Rows of an embedding as floats: out[t] = embedding[ids[t]].
 void embed(Team& team, const EmbeddingMatrix& embedding, std::span<const std::int32_t> ids, float* out);
 
-// out[v][r] = dot(matrix[r], vectors[v]): the output head. A ternary one multiplies floats, as multiply does.
-void project(Team& team, const EmbeddingMatrix& matrix, const float* vectors, std::size_t num_vectors, float* out);
+// out[v][r] = dot(matrix[r], vectors[v]): the output head. A ternary one multiplies floats, as multiply does; planes
+// multiply 16-bit activations.
+void project(Team& team, const EmbeddingMatrix& matrix, const float* vectors, std::size_t num_vectors, float* out,
+             TwoStageFlags two_stage = {});
+void project_planes(Team& team, const PlaneMatrix& matrix, const float* vectors, std::size_t num_vectors, float* out,
+                    TwoStageFlags two_stage);
 
 // The basis in which the inputs of some models' matrices are: every block of block_size values turned by
 // R = (1 / sqrt(block_size)) H S, with H[i][j] = (-1)^popcount(i & j) and S a diagonal of signs.

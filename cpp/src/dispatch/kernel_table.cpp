@@ -82,6 +82,7 @@ std::vector<OperationReport> inspect_kernels(Isa isa) {
     std::vector<OperationReport> reports;
     report_providers(table, tables, &KernelTable::ternary, ternary_operation_names, reports);
     report_providers(table, tables, &KernelTable::floats, float_operation_names, reports);
+    report_providers(table, tables, &KernelTable::head, head_operation_names, reports);
     report_providers(table, tables, &KernelTable::probes, probe_operation_names, reports);
     for (const SelfTestResult& result : self_test(table, reference))
         for (OperationReport& report : reports)

@@ -19,10 +19,19 @@ void test_memory_readers(const ProbeKernels& kernels, const ProbeKernels& refere
     test("read_streams", kernels.read_streams);
 }
 
-std::vector<SelfTestResult> self_test(const KernelTable& table, const KernelTable& reference) {
+SelfTestShapes start_up_shapes() noexcept {
+    static constexpr SelfTestShapes::Product products[] = {{1, 1, 1},   {3, 80, 1}, {5, 37, 2}, {2, 130, 5},
+                                                           {3, 64, 14}, {1, 600, 9}, {2, 77, 3}, {1, 90, 35}};
+    static constexpr std::size_t sizes[] = {1, 16, 47, 130};  // on both sides of 16 lanes and of unrolled blocks
+    return {products, sizes};
+}
+
+std::vector<SelfTestResult> self_test(const KernelTable& table, const KernelTable& reference,
+                                      const SelfTestShapes& shapes) {
     std::vector<SelfTestResult> results;
-    test_ternary_kernels(table.ternary, reference.ternary, results);
-    test_float_kernels(table.floats, reference.floats, results);
+    test_ternary_kernels(shapes, table.ternary, reference.ternary, results);
+    test_float_kernels(shapes, table.floats, reference.floats, results);
+    test_head_kernels(shapes, table.head, reference.head, results);
     test_memory_readers(table.probes, reference.probes, results);
     return results;
 }

@@ -1,6 +1,8 @@
 // The self-test of a table: every operation against the reference on small, awkward shapes, equal to the last bit.
 #pragma once
 
+#include <cstddef>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -14,14 +16,27 @@ struct SelfTestResult {
     std::string detail;  // what differed, when it failed
 };
 
-// One result for each operation that computes or reads. Takes under two milliseconds.
-std::vector<SelfTestResult> self_test(const KernelTable& table, const KernelTable& reference);
+// What operations are tried with. cpp/tests/kernel_equality.cpp tries many more than are tried at start-up.
+struct SelfTestShapes {
+    struct Product {
+        std::size_t row_tiles, depth, tokens;
+    };
+    std::span<const Product> products;    // of ternary matrices and of planes
+    std::span<const std::size_t> sizes;   // of rows of floats
+};
+SelfTestShapes start_up_shapes() noexcept;
+
+// One result for each operation that computes or reads. Takes under two milliseconds with the shapes of start-up.
+std::vector<SelfTestResult> self_test(const KernelTable& table, const KernelTable& reference,
+                                      const SelfTestShapes& shapes = start_up_shapes());
 
 // Its parts, each adding to the results.
-void test_ternary_kernels(const TernaryKernels& kernels, const TernaryKernels& reference,
+void test_ternary_kernels(const SelfTestShapes& shapes, const TernaryKernels& kernels, const TernaryKernels& reference,
                           std::vector<SelfTestResult>& results);
-void test_float_kernels(const FloatKernels& kernels, const FloatKernels& reference,
+void test_float_kernels(const SelfTestShapes& shapes, const FloatKernels& kernels, const FloatKernels& reference,
                         std::vector<SelfTestResult>& results);
+void test_head_kernels(const SelfTestShapes& shapes, const HeadKernels& kernels, const HeadKernels& reference,
+                       std::vector<SelfTestResult>& results);
 void test_memory_readers(const ProbeKernels& kernels, const ProbeKernels& reference,
                          std::vector<SelfTestResult>& results);
 

@@ -9,14 +9,13 @@
 namespace tercet {
 namespace {
 
-constexpr std::size_t sizes[] = {1, 16, 47, 130};
 constexpr std::size_t num_rows = 5, num_vectors = 3;
 
 using Reals = std::vector<float>;
 
 // What an operation computes for all sizes, one after the other; `compute(kernels, random, size)` returns its outputs.
 template <class Compute>
-Reals outputs(const FloatKernels& kernels, Compute compute) {
+Reals outputs(std::span<const std::size_t> sizes, const FloatKernels& kernels, Compute compute) {
     Reals all;
     for (const std::size_t size : sizes) {
         RandomValues random(size);
@@ -55,10 +54,11 @@ Reals add_weighted_rows(AddRows kernel, const std::vector<Row>& rows, RandomValu
 
 }  // namespace
 
-void test_float_kernels(const FloatKernels& kernels, const FloatKernels& reference,
+void test_float_kernels(const SelfTestShapes& shapes, const FloatKernels& kernels, const FloatKernels& reference,
                         std::vector<SelfTestResult>& results) {
     const auto test = [&](const char* operation, auto compute) {
-        const Reals expected = outputs(reference, compute), got = outputs(kernels, compute);
+        const Reals expected = outputs(shapes.sizes, reference, compute),
+                    got = outputs(shapes.sizes, kernels, compute);
         std::size_t index = 0;
         while (index < got.size() && std::memcmp(&got[index], &expected[index], sizeof(float)) == 0) ++index;
         if (index == got.size())

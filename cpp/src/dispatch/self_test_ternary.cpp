@@ -12,12 +12,8 @@
 namespace tercet {
 namespace {
 
-struct Shape {
-    std::size_t row_tiles, depth, tokens;
-};
-
-constexpr Shape matmul_shapes[] = {{1, 1, 1},  {3, 80, 1},  {5, 37, 2}, {2, 130, 5},
-                                   {3, 64, 14}, {1, 600, 9}, {2, 77, 3}, {1, 90, 35}};
+using Shape = SelfTestShapes::Product;
+using Shapes = std::span<const Shape>;
 
 std::string describe(const Shape& shape) {
     return std::to_string(shape.row_tiles) + " row tiles, depth " + std::to_string(shape.depth) + ", " +
@@ -45,10 +41,10 @@ Prepared prepare_five_per_byte(const TernaryKernels& kernels, const Shape& shape
 }
 
 // `preparing`: the kernels whose prepared activations this kernel reads, or nullptr.
-SelfTestResult test_matmul(const char* operation, Matmul kernel, Matmul reference, const TernaryKernels* preparing,
-                           std::size_t tile_rows, std::size_t tile_columns) {
+SelfTestResult test_matmul(Shapes shapes, const char* operation, Matmul kernel, Matmul reference,
+                           const TernaryKernels* preparing, std::size_t tile_rows, std::size_t tile_columns) {
     if (kernel == reference) return {operation, true, ""};
-    for (const Shape& shape : matmul_shapes) {
+    for (const Shape& shape : shapes) {
         RandomValues random(shape.depth);
         std::vector<std::uint8_t> packed(shape.row_tiles * ((shape.depth + tile_columns - 1) / tile_columns) *
                                          tile_bytes);
@@ -103,8 +99,8 @@ std::string difference(const std::vector<float>& got, const std::vector<float>& 
 
 // Calls compare(shape, group size, random, packed bytes, scales) for each shape and group size until it finds something.
 template <class Compare>
-SelfTestResult test_groups(const char* operation, Compare compare) {
-    for (const Shape& shape : matmul_shapes) {
+SelfTestResult test_groups(Shapes shapes, const char* operation, Compare compare) {
+    for (const Shape& shape : shapes) {
         for (const std::size_t group_size : group_sizes) {
             RandomValues random(shape.depth + group_size);
             const std::size_t groups = (shape.depth + group_size - 1) / group_size;
@@ -120,11 +116,11 @@ SelfTestResult test_groups(const char* operation, Compare compare) {
     return {operation, true, ""};
 }
 
-SelfTestResult test_grouped_matmul(const TernaryKernels& kernels, const TernaryKernels& reference) {
+SelfTestResult test_grouped_matmul(Shapes shapes, const TernaryKernels& kernels, const TernaryKernels& reference) {
     const char* const operation = "matmul_two_bit_grouped";
     if (kernels.matmul_two_bit_grouped == reference.matmul_two_bit_grouped) return {operation, true, ""};
-    return test_groups(operation, [&](const Shape& shape, std::size_t group_size, std::size_t groups, RandomValues& random,
-                                      const std::vector<std::uint8_t>& packed, const std::vector<float>& scales) {
+    return test_groups(shapes, operation, [&](const Shape& shape, std::size_t group_size, std::size_t groups,
+                                              RandomValues& random, const std::vector<std::uint8_t>& packed, const std::vector<float>& scales) {
         const std::size_t stride =
             (shape.depth + activation_alignment - 1) / activation_alignment * activation_alignment;
         std::vector<std::int8_t> activations(shape.tokens * stride);
@@ -159,11 +155,11 @@ SelfTestResult test_grouped_matmul(const TernaryKernels& kernels, const TernaryK
     });
 }
 
-SelfTestResult test_float_matmul(const TernaryKernels& kernels, const TernaryKernels& reference) {
+SelfTestResult test_float_matmul(Shapes shapes, const TernaryKernels& kernels, const TernaryKernels& reference) {
     const char* const operation = "multiply_two_bit_floats";
     if (kernels.multiply_two_bit_floats == reference.multiply_two_bit_floats) return {operation, true, ""};
-    return test_groups(operation, [&](const Shape& shape, std::size_t group_size, std::size_t, RandomValues& random,
-                                      const std::vector<std::uint8_t>& packed, const std::vector<float>& scales) {
+    return test_groups(shapes, operation, [&](const Shape& shape, std::size_t group_size, std::size_t,
+                                              RandomValues& random, const std::vector<std::uint8_t>& packed, const std::vector<float>& scales) {
         const std::size_t stride = shape.depth + 5, out_stride = shape.row_tiles * two_bit_tile_rows + 3;
         const std::vector<float> vectors = random.reals(shape.tokens * stride);
         std::vector<float> expected(shape.tokens * out_stride, 7.0F), got(expected);
@@ -179,40 +175,60 @@ SelfTestResult test_float_matmul(const TernaryKernels& kernels, const TernaryKer
 using Pack = std::size_t (*)(const std::int8_t*, std::size_t, std::size_t, std::uint8_t*) noexcept;
 using Unpack = std::size_t (*)(const std::uint8_t*, std::size_t, std::size_t, std::int8_t*) noexcept;
 
-// Packs and unpacks 21 x 23 codes: neither is a multiple of any tile.
-void test_packing(const char* pack_name, const char* unpack_name, Pack pack, Pack reference_pack, Unpack unpack,
-                  Unpack reference_unpack, std::size_t packed_bytes, std::vector<SelfTestResult>& results) {
-    constexpr std::size_t rows = 21, depth = 23;
-    RandomValues random(rows);
-    std::vector<std::int8_t> codes(rows * depth);
-    std::generate(codes.begin(), codes.end(), [&] { return static_cast<std::int8_t>(random.byte() % 3 - 1); });
-    std::vector<std::uint8_t> expected(packed_bytes), got(packed_bytes);
-    const bool packed_alike =
-        reference_pack(codes.data(), rows, depth, expected.data()) == pack(codes.data(), rows, depth, got.data()) &&
-        got == expected;
-    results.push_back({pack_name, packed_alike, packed_alike ? "" : "21 x 23 codes pack into other bytes"});
+// What the packing of a matrix is called, and how large its tiles are.
+struct PackingNames {
+    const char *pack, *unpack;
+    std::size_t tile_rows, tile_columns;
+};
 
-    std::vector<std::int8_t> read_back(codes.size()), reference_read_back(codes.size());
-    const bool unpacked_alike = unpack(expected.data(), rows, depth, read_back.data()) ==
-                                    reference_unpack(expected.data(), rows, depth, reference_read_back.data()) &&
-                                read_back == codes && reference_read_back == codes;
-    results.push_back({unpack_name, unpacked_alike, unpacked_alike ? "" : "21 x 23 packed codes do not come back"});
+// Packs and unpacks as many codes as a shape says, in 7 rows for each of its row tiles; then with one byte damaged, which
+// must be found as the reference finds it.
+void test_packing(Shapes shapes, const PackingNames& names, Pack pack, Pack reference_pack, Unpack unpack,
+                  Unpack reference_unpack, std::vector<SelfTestResult>& results) {
+    SelfTestResult packing{names.pack, true, ""}, unpacking{names.unpack, true, ""};
+    for (const Shape& shape : shapes) {
+        const std::size_t rows = 7 * shape.row_tiles, depth = shape.depth;
+        const std::size_t packed_bytes = (rows + names.tile_rows - 1) / names.tile_rows *
+                                         ((depth + names.tile_columns - 1) / names.tile_columns) * tile_bytes;
+        const std::string what = std::to_string(rows) + " x " + std::to_string(depth) + " codes ";
+        RandomValues random(depth + rows);
+        std::vector<std::int8_t> codes(rows * depth);
+        std::generate(codes.begin(), codes.end(), [&] { return static_cast<std::int8_t>(random.byte() % 3 - 1); });
+        std::vector<std::uint8_t> expected(packed_bytes), got(packed_bytes);
+        if (reference_pack(codes.data(), rows, depth, expected.data()) != pack(codes.data(), rows, depth, got.data()) ||
+            got != expected)
+            packing = {names.pack, false, what + "pack into other bytes"};
+
+        std::vector<std::int8_t> read_back(codes.size()), reference_read_back(codes.size());
+        const auto unpack_alike = [&] {
+            return unpack(expected.data(), rows, depth, read_back.data()) ==
+                   reference_unpack(expected.data(), rows, depth, reference_read_back.data());
+        };
+        if (!unpack_alike() || read_back != codes || reference_read_back != codes)
+            unpacking = {names.unpack, false, what + "do not come back"};
+        expected[random.byte() % packed_bytes] ^= random.byte();
+        if (!unpack_alike()) unpacking = {names.unpack, false, what + "hide a damaged byte"};
+    }
+    results.push_back(packing);
+    results.push_back(unpacking);
 }
 
 }  // namespace
 
-void test_ternary_kernels(const TernaryKernels& kernels, const TernaryKernels& reference,
+void test_ternary_kernels(const SelfTestShapes& shapes, const TernaryKernels& kernels, const TernaryKernels& reference,
                           std::vector<SelfTestResult>& results) {
-    results.push_back(test_matmul("matmul_two_bit", kernels.matmul_two_bit, reference.matmul_two_bit, nullptr,
-                                  two_bit_tile_rows, two_bit_tile_columns));
-    results.push_back(test_matmul("matmul_five_per_byte", kernels.matmul_five_per_byte, reference.matmul_five_per_byte,
-                                  &kernels, five_per_byte_tile_rows, five_per_byte_tile_columns));
-    results.push_back(test_grouped_matmul(kernels, reference));
-    results.push_back(test_float_matmul(kernels, reference));
-    test_packing("pack_two_bit", "unpack_two_bit", kernels.pack_two_bit, reference.pack_two_bit, kernels.unpack_two_bit,
-                 reference.unpack_two_bit, 2 * 2 * tile_bytes, results);
-    test_packing("pack_five_per_byte", "unpack_five_per_byte", kernels.pack_five_per_byte, reference.pack_five_per_byte,
-                 kernels.unpack_five_per_byte, reference.unpack_five_per_byte, 1 * 5 * tile_bytes, results);
+    results.push_back(test_matmul(shapes.products, "matmul_two_bit", kernels.matmul_two_bit, reference.matmul_two_bit,
+                                  nullptr, two_bit_tile_rows, two_bit_tile_columns));
+    results.push_back(test_matmul(shapes.products, "matmul_five_per_byte", kernels.matmul_five_per_byte,
+                                  reference.matmul_five_per_byte, &kernels, five_per_byte_tile_rows, five_per_byte_tile_columns));
+    results.push_back(test_grouped_matmul(shapes.products, kernels, reference));
+    results.push_back(test_float_matmul(shapes.products, kernels, reference));
+    test_packing(shapes.products, {"pack_two_bit", "unpack_two_bit", two_bit_tile_rows, two_bit_tile_columns},
+                 kernels.pack_two_bit, reference.pack_two_bit, kernels.unpack_two_bit, reference.unpack_two_bit, results);
+    test_packing(shapes.products,
+                 {"pack_five_per_byte", "unpack_five_per_byte", five_per_byte_tile_rows, five_per_byte_tile_columns},
+                 kernels.pack_five_per_byte, reference.pack_five_per_byte, kernels.unpack_five_per_byte,
+                 reference.unpack_five_per_byte, results);
 }
 
 }  // namespace tercet

@@ -1,4 +1,4 @@
-// Embeddings and output heads, of floats or ternary.
+// Embeddings and output heads of floats, ternary, or in planes.
 #include <algorithm>
 
 #include "ops/lane_scales.hpp"
@@ -50,6 +50,25 @@ void embed_ternary(Team& team, const TernaryMatrix& embedding, std::span<const s
     });
 }
 
+void embed_planes(Team& team, const PlaneMatrix& embedding, std::span<const std::int32_t> ids, float* out) {
+    const std::size_t depth = embedding.depth, chunks = embedding.chunks();
+    team.for_each(ids.size(), 2 * cost::value * static_cast<double>(depth), [&](std::size_t token) {
+        const auto row = static_cast<std::size_t>(ids[token]);
+        const std::uint8_t* high = embedding.high + row * chunks * four_bit_chunk_bytes;
+        const std::uint8_t* low = embedding.low + row * chunks * embedding.low_chunk_bytes();
+        float* values = out + token * depth;
+        for (std::size_t k = 0; k < depth; ++k) {
+            const std::size_t chunk = k / plane_chunk_columns, column = k % plane_chunk_columns;
+            const auto bits_of = [&](const std::uint8_t* plane, int bits) {
+                const std::size_t bytes = plane_chunk_columns * static_cast<std::size_t>(bits) / 8;
+                return plane[chunk * bytes + column % bytes] >> (static_cast<int>(column / bytes) * bits) & ((1 << bits) - 1);
+            };
+            const int code = (bits_of(high, 4) << embedding.low_bits()) + bits_of(low, embedding.low_bits());
+            values[k] = static_cast<float>(code - embedding.bias()) * embedding.scales[row];
+        }
+    });
+}
+
 void embed_floats(Team& team, const FloatMatrix& embedding, std::span<const std::int32_t> ids, float* out) {
     const FloatKernels& kernels = team.kernels().floats;
     const std::size_t depth = embedding.depth;
@@ -95,14 +114,19 @@ void project_floats(Team& team, const FloatMatrix& matrix, const float* vectors,
 void embed(Team& team, const EmbeddingMatrix& embedding, std::span<const std::int32_t> ids, float* out) {
     if (const auto* floats = std::get_if<FloatMatrix>(&embedding)) {
         embed_floats(team, *floats, ids, out);
+    } else if (const auto* planes = std::get_if<PlaneMatrix>(&embedding)) {
+        embed_planes(team, *planes, ids, out);
     } else {
         embed_ternary(team, std::get<TernaryMatrix>(embedding), ids, out);
     }
 }
 
-void project(Team& team, const EmbeddingMatrix& matrix, const float* vectors, std::size_t num_vectors, float* out) {
+void project(Team& team, const EmbeddingMatrix& matrix, const float* vectors, std::size_t num_vectors, float* out,
+             TwoStageFlags two_stage) {
     if (const auto* floats = std::get_if<FloatMatrix>(&matrix)) {
         project_floats(team, *floats, vectors, num_vectors, out);
+    } else if (const auto* planes = std::get_if<PlaneMatrix>(&matrix)) {
+        project_planes(team, *planes, vectors, num_vectors, out, two_stage);
     } else {
         project_ternary(team, std::get<TernaryMatrix>(matrix), vectors, num_vectors, out);
     }

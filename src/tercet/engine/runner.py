@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +28,10 @@ class Runner:
         """Logits [S, vocab] after the last token of each of the S chunks that sample, in their order."""
         ends = itertools.accumulate(chunk.num_tokens for chunk in chunks)
         rows = [end - 1 for end, chunk in zip(ends, chunks, strict=True) if chunk.samples]
+        wanted = [chunk.request for chunk in chunks if chunk.samples]
+        full_rows = [row for row, request in enumerate(wanted) if _is_penalized(request)]
         return self._compute(
-            self.decoder.forward,
+            partial(self.decoder.forward, full_rows=full_rows),
             [chunk.request.tokens(chunk.request.num_cached, chunk.num_tokens) for chunk in chunks],
             [chunk.request.num_cached for chunk in chunks],
             [chunk.request.blocks for chunk in chunks],
@@ -37,7 +40,9 @@ class Runner:
 
     def score(self, token_ids: Sequence[int], num_cached: int, blocks: Sequence[int]) -> Logits:
         """Logits [tokens, vocab] after every one of these tokens, which follow `num_cached` cached ones."""
-        return self._compute(self.decoder.forward, [token_ids], [num_cached], [blocks], range(len(token_ids)))
+        rows = range(len(token_ids))
+        compute = partial(self.decoder.forward, full_rows=rows)
+        return self._compute(compute, [token_ids], [num_cached], [blocks], rows)
 
     def embed(
         self, sequences: Sequence[Sequence[int]], blocks: Sequence[Sequence[int]], step_tokens: int
@@ -58,11 +63,7 @@ class Runner:
     def sample(self, logits: Logits, request: Request) -> int:
         """Draw the next token of a request from its logits [vocab]."""
         params = request.params
-        penalized = (params.repetition_penalty, params.presence_penalty, params.frequency_penalty) != (
-            1,
-            0,
-            0,
-        )
+        penalized = _is_penalized(request)
         return sample(
             logits,
             temperature=params.temperature,
@@ -98,3 +99,9 @@ class Runner:
             np.array(tables, np.int32),
             np.array(rows, np.int32),
         )
+
+
+def _is_penalized(request: Request) -> bool:
+    """Say whether what was said so far changes the logits: then any token may become the likeliest."""
+    params = request.params
+    return (params.repetition_penalty, params.presence_penalty, params.frequency_penalty) != (1, 0, 0)

@@ -1,6 +1,6 @@
 """Matrices as they lie in a file, which is how the decoder takes them: nothing is copied, nothing unpacked.
 
-Both classes have the fields of their namesakes in `tercet.kernels`. A vector (the weight of a norm) is a
+The classes have the fields of their namesakes in `tercet.kernels`. A vector (the weight of a norm) is a
 matrix of one row.
 """
 
@@ -14,9 +14,10 @@ import numpy.typing as npt
 
 from tercet.formats.floats import to_float32
 from tercet.quantization import packings
+from tercet.quantization.planes import planes
 from tercet.quantization.ternary_tensor import TernaryTensor
 
-__all__ = ["FloatMatrix", "PackedMatrix"]
+__all__ = ["FloatMatrix", "PackedMatrix", "PlaneMatrix"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,3 +56,26 @@ class FloatMatrix:
     def float32(self) -> npt.NDArray[np.float32]:
         """Return the values, float32[rows, depth]."""
         return to_float32(self.data, self.type).reshape(self.rows, self.depth)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PlaneMatrix:
+    """An embedding or an output head in one of `tercet.quantization.planes.PLANES`."""
+
+    type: str
+    rows: int
+    depth: int
+    data: npt.NDArray[np.uint8]
+    """The high plane of all rows, then the low plane, one-dimensional."""
+    scales: npt.NDArray[np.float32]
+    """Multipliers, one for each row."""
+
+    def float32(self, rows: slice | npt.NDArray[np.int64] = slice(None)) -> npt.NDArray[np.float32]:
+        """Return the values of all rows or some, float32 [rows, depth]. Raises FormatError as `unpack_rows`."""
+        chosen = np.arange(self.rows)[rows]
+        codes = planes(self.type).unpack_rows(self.data, self.rows, self.depth, chosen)
+        return np.asarray(codes * self.scales[chosen][:, None], np.float32)
+
+    def floats(self) -> FloatMatrix:
+        """Return the same values as a matrix of float32."""
+        return FloatMatrix("f32", self.rows, self.depth, self.float32().reshape(-1))

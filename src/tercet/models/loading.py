@@ -25,7 +25,7 @@ from tercet.formats.gguf import GgufFile, KernelConfig
 from tercet.formats.gguf.tensor_types import LAYOUTS, I2SLayout
 from tercet.formats.huggingface import HuggingFaceFolder
 from tercet.formats.mapped_file import MappedFile
-from tercet.formats.matrices import FloatMatrix, PackedMatrix
+from tercet.formats.matrices import FloatMatrix, PackedMatrix, PlaneMatrix
 from tercet.formats.stored_model import StoredModel
 from tercet.formats.tercet import TercetFile
 from tercet.formats.tercet.layout import VERSION
@@ -33,16 +33,17 @@ from tercet.models.config import ModelConfig
 from tercet.models.gguf_source import read_gguf_model
 from tercet.models.tensor_names import is_ternary, tensor_shapes
 from tercet.quantization.packings import packing as packing_of
+from tercet.quantization.planes import PLANES
 from tercet.quantization.ternary_tensor import TernaryTensor
 from tercet.tokenization import Tokenizer
 from tercet.tokenization.model_file import read_tokenizer_model_file
 
-__all__ = ["LoadedModel", "TensorInfo", "load_model", "may_be_ternary"]
+__all__ = ["LoadedModel", "TensorInfo", "load_model", "may_be_planes", "may_be_ternary"]
 
 TOKENIZER_BLOB = "tokenizer.json"
 TOKENIZER_MODEL = "tokenizer.model"
 SAFETENSORS = ".safetensors"
-Matrix = PackedMatrix | FloatMatrix
+Matrix = PackedMatrix | PlaneMatrix | FloatMatrix
 ReferenceWeight = TernaryTensor | npt.NDArray[np.float32]
 T = TypeVar("T")
 
@@ -52,12 +53,12 @@ class TensorInfo:
     """How a tensor is stored, and what the decoder gets."""
 
     type: str
-    """A packing or a float type, as stored."""
+    """A packing, planes or a float type, as stored."""
     shape: tuple[int, ...]
     num_bytes: int
     """Bytes in the file, scales included."""
     granularity: str | None = None
-    """How far a scale reaches in a matrix that is ternary, or becomes so on loading; None for floats."""
+    """How far a scale reaches in a matrix that is ternary, or becomes so on loading; None for others."""
     group_size: int | None = None
     stored_name: str | None = None
     """What the file calls it, where that is not our name."""
@@ -178,7 +179,9 @@ def _load_native(file: TercetFile) -> LoadedModel:
         entry = header.tensors[name]
         _check_shape(file.path, name, (entry.rows, entry.depth), shape if len(shape) == 2 else (1, *shape))
         allowed = ("f32",) if len(shape) == 1 else tuple(FLOAT_TYPES)
-        if entry.type not in allowed and not may_be_ternary(name):
+        if may_be_planes(name):
+            allowed = (*allowed, *PLANES)
+        if entry.type not in allowed and (entry.type in PLANES or not may_be_ternary(name)):
             raise UnsupportedFormatError(
                 f"{file.path}: tensor {name} is stored as {entry.type}, expected {' or '.join(allowed)}"
             )
@@ -192,7 +195,7 @@ def _load_native(file: TercetFile) -> LoadedModel:
     def info(name: str) -> TensorInfo:
         entry = header.tensors[name]
         num_bytes = sum(piece.num_bytes for piece in entry.pieces)
-        if entry.scales is None:
+        if entry.scales is None or entry.type in PLANES:
             return TensorInfo(entry.type, shapes[name], num_bytes)
         return TensorInfo(
             entry.type, shapes[name], num_bytes, entry.scales.granularity, entry.scales.group_size
@@ -323,6 +326,11 @@ def may_be_ternary(name: str) -> bool:
     """Say whether the tensor of this canonical name is a matrix that can be stored as codes and scales: the
     seven of a layer, and embedding and output head, which most models keep as floats."""
     return is_ternary(name) or name in ("embedding", "output_head")
+
+
+def may_be_planes(name: str) -> bool:
+    """Say whether the tensor of this canonical name can be stored in planes: embedding and output head."""
+    return name in ("embedding", "output_head")
 
 
 def _check_names(

@@ -13,6 +13,7 @@ void install_two_bit(TernaryKernels& kernels) noexcept;
 void install_two_bit_grouped(TernaryKernels& kernels) noexcept;
 void install_ternary_floats(TernaryKernels& kernels) noexcept;
 void install_packing(TernaryKernels& kernels) noexcept;
+void install_head(HeadKernels& kernels) noexcept;
 void install_probes(ProbeKernels& kernels) noexcept;
 
 void install(KernelTable& table) noexcept {
@@ -21,6 +22,7 @@ void install(KernelTable& table) noexcept {
     avx2::install_five_per_byte(table.ternary);
     install_ternary_floats(table.ternary);
     install_packing(table.ternary);
+    install_head(table.head);
     install_probes(table.probes);
     table.floats = float_kernels;
 }

@@ -18,8 +18,8 @@ The header is one object:
 
 The order of the header is the order of the pieces: blobs, then tensors, a ternary tensor's codes before its
 scales. So every offset follows from the lengths before it, and a reader checks that it does: there is no room
-for overlap, for gaps, or for anything that no checksum covers. The type of a tensor is a packing (with
-float32 scales, which its SHA-256 covers too) or a float type (without).
+for overlap, for gaps, or for anything that no checksum covers. The type of a tensor is a packing or planes
+(with float32 scales, which its SHA-256 covers too; planes have one for each row) or a float type (without).
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from tercet.errors import ChecksumError, FormatError, UnsupportedFormatError
 from tercet.formats.fields import Fields, malformed, parse_json
 from tercet.formats.floats import FLOAT_TYPES
 from tercet.quantization import packings
+from tercet.quantization.planes import MAX_PLANE_DEPTH, PLANES
 
 __all__ = [
     "ALIGNMENT",
@@ -187,7 +188,7 @@ class ScaleEntry:
 
 @dataclasses.dataclass(frozen=True)
 class TensorEntry:
-    """A matrix: ternary codes and their scales, or floats."""
+    """A matrix: ternary codes or planes and their scales, or floats."""
 
     type: str
     rows: int
@@ -201,19 +202,23 @@ class TensorEntry:
         """Read one entry of `tensors`."""
         fields.only(("type", "shape", "offset", "bytes", "sha256", "scales"))
         tensor_type = fields.text("type")
-        if tensor_type not in packings.PACKINGS and tensor_type not in FLOAT_TYPES:
-            known = ", ".join((*packings.PACKINGS, *FLOAT_TYPES))
-            raise UnsupportedFormatError(str(fields.error("type", f"one of {known}")))
+        known = (*packings.PACKINGS, *PLANES, *FLOAT_TYPES)
+        if tensor_type not in known:
+            raise UnsupportedFormatError(str(fields.error("type", f"one of {', '.join(known)}")))
         rows, depth = fields.integers("shape", length=2, lowest=1)
         if max(rows, depth) > MAX_DIMENSION:
             raise fields.error("shape", f"dimensions of at most {MAX_DIMENSION}")
+        if tensor_type in PLANES and depth > MAX_PLANE_DEPTH:
+            raise fields.error("shape", f"rows of at most {MAX_PLANE_DEPTH} in {tensor_type}")
         piece = Piece.parse(fields)
         expected = data_bytes(tensor_type, rows, depth)
         if piece.num_bytes != expected:
             raise fields.error("bytes", f"{expected} for {tensor_type} of shape [{rows}, {depth}]")
         scales = None
-        if tensor_type in packings.PACKINGS:
+        if tensor_type not in FLOAT_TYPES:
             scales = ScaleEntry.parse(fields.object("scales"), rows, depth)
+            if tensor_type in PLANES and scales.granularity != "row":
+                raise fields.error("scales", f"one for each row, since the type is {tensor_type}")
         elif "scales" in fields:
             raise fields.error("scales", f"nothing, since the type is {tensor_type}")
         return cls(tensor_type, rows, depth, piece, _sha256(fields), scales)
@@ -301,6 +306,8 @@ def data_bytes(tensor_type: str, rows: int, depth: int) -> int:
     """Return the bytes that the elements of a tensor take, scales apart."""
     if tensor_type in FLOAT_TYPES:
         return rows * depth * FLOAT_TYPES[tensor_type].itemsize
+    if tensor_type in PLANES:
+        return PLANES[tensor_type].packed_bytes(rows, depth)
     return packings.packing(tensor_type).packed_bytes(rows, depth)
 
 

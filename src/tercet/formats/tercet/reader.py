@@ -20,10 +20,11 @@ import numpy.typing as npt
 from tercet.errors import ChecksumError, FormatError
 from tercet.formats.floats import FLOAT_TYPES, has_only_finite
 from tercet.formats.mapped_file import MappedFile
-from tercet.formats.matrices import FloatMatrix, PackedMatrix
+from tercet.formats.matrices import FloatMatrix, PackedMatrix, PlaneMatrix
 from tercet.formats.tercet.layout import MAGIC, PREAMBLE_BYTES, Header, Piece, Preamble, TensorEntry, aligned
 from tercet.formats.tercet.verified import FileState, remember_verified, was_verified
 from tercet.quantization import packings
+from tercet.quantization.planes import PLANES
 
 __all__ = ["TercetFile"]
 
@@ -71,7 +72,7 @@ class TercetFile:
             )
         return self._view(self.header.blobs[name].piece, f"blob {name}").tobytes()
 
-    def tensor(self, name: str) -> PackedMatrix | FloatMatrix:
+    def tensor(self, name: str) -> PackedMatrix | PlaneMatrix | FloatMatrix:
         """Return a tensor without copying it. Raises FormatError if the file has none of this name."""
         if name not in self.header.tensors:
             raise FormatError(f"{self.path} holds no tensor {name!r}")
@@ -80,6 +81,8 @@ class TercetFile:
         if entry.scales is None:
             return FloatMatrix(entry.type, entry.rows, entry.depth, data.view(FLOAT_TYPES[entry.type]))
         scales = self._view(entry.scales.piece, f"scales of {name}").view(FLOAT_TYPES["f32"])
+        if entry.type in PLANES:
+            return PlaneMatrix(entry.type, entry.rows, entry.depth, data, scales)
         return PackedMatrix(entry.type, entry.rows, entry.depth, data, scales)
 
     def release(self) -> None:
@@ -121,8 +124,12 @@ class TercetFile:
                     f"{self.path}: tensor {name} holds values that are infinite or not a number"
                 )
             return
-        if not packings.packing(matrix.packing).is_valid(matrix.data):
-            raise FormatError(f"{self.path}: tensor {name} holds bytes that {matrix.packing} does not have")
+        if isinstance(matrix, PlaneMatrix):
+            is_valid = PLANES[matrix.type].is_valid(matrix.data, matrix.rows, matrix.depth)
+        else:
+            is_valid = packings.packing(matrix.packing).is_valid(matrix.data)
+        if not is_valid:
+            raise FormatError(f"{self.path}: tensor {name} holds bytes that {entry.type} does not have")
         if not has_only_finite(matrix.scales, "f32"):
             raise FormatError(f"{self.path}: the scales of {name} are infinite or not a number")
 

@@ -42,7 +42,7 @@ _NO_DIGEST = "0" * 64
 
 @dataclasses.dataclass(frozen=True)
 class TensorPlan:
-    """One tensor to be written: a packing with the granularity of its scales, or a float type."""
+    """One tensor to be written: a packing or planes with the granularity of its scales, or a float type."""
 
     name: str
     type: str
@@ -67,7 +67,7 @@ class TensorPlan:
 
     def __post_init__(self) -> None:
         if (self.granularity is None) != (self.type in FLOAT_TYPES):
-            raise ParameterError(f"{self.name}: ternary tensors have scales and float tensors have none")
+            raise ParameterError(f"{self.name}: ternary tensors and planes have scales, floats have none")
 
 
 @dataclasses.dataclass(frozen=True)
