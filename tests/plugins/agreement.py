@@ -28,8 +28,8 @@ from tercet.models.loading import LoadedModel, load_model
 from tercet.quantization.activations import absmax_int8
 from tercet.reference import ReferenceDecoder, linear
 
-TOKENS = np.random.default_rng(2).integers(0, 200, 32)
-PAIRS = np.random.default_rng(3).integers(0, 200, (100, 2))
+TOKENS = np.random.default_rng(2).integers(0, 200, 24)
+PAIRS = np.random.default_rng(3).integers(0, 200, (60, 2))
 
 
 class Other(Protocol):

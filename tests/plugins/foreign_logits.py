@@ -26,10 +26,16 @@ Floats = np.ndarray
 
 @contextlib.contextmanager
 def eager() -> Iterator[None]:
-    """transformers decorates its quantizers with torch.compile, which takes minutes and changes no result."""
+    """transformers decorates its quantizers with torch.compile, which takes minutes and changes no result.
+
+    Matrices this small are faster on one thread, by far where the machine has other work.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with torch.compiler.set_stance("force_eager"), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # theirs: torch.jit and friends are deprecated, the CPU is slow
         yield
+    torch.set_num_threads(threads)
 
 
 class Loaded:
