@@ -1,0 +1,88 @@
+// Every kernel of every instruction set that is available here against the reference, over very many shapes.
+//
+// The comparisons are the self-test's own (dispatch/self_test.hpp): any bytes as weights, the most extreme activations,
+// equal to the last bit. Their operands lie in memory of exactly their size: built with the address sanitizer, this program
+// finds whoever reads beyond. What is printed: the instruction sets, and at the end the one that would be chosen.
+//
+//     kernel_equality [ROUNDS]        a round is a shape at every depth up to 300 and some random ones; default 1
+#include <cstdio>
+#include <cstdlib>
+
+#include "dispatch/random_values.hpp"
+#include "dispatch/self_test.hpp"
+
+namespace tercet {
+
+#define TERCET_DECLARE_INSTALL(isa)            \
+    namespace isa {                            \
+    void install(KernelTable& table) noexcept; \
+    }
+TERCET_FOR_EACH_ISA(TERCET_DECLARE_INSTALL)
+#undef TERCET_DECLARE_INSTALL
+
+namespace {
+
+// The kernels of an instruction set, without the self-test of start-up in between.
+KernelTable table_of(Isa isa) {
+    KernelTable table{};
+    table.isa = isa;
+    reference::install(table);
+    switch (isa) {
+#define TERCET_INSTALL(name)  \
+    case Isa::name:           \
+        name::install(table); \
+        break;
+        TERCET_FOR_EACH_ISA(TERCET_INSTALL)
+#undef TERCET_INSTALL
+    }
+    return table;
+}
+
+// Every depth, beside rows and tokens that go through their own cycles; then some larger ones, of which most rounds see
+// others.
+std::vector<SelfTestShapes::Product> products_of(std::size_t round) {
+    constexpr std::size_t depths = 300, larger = 12;
+    std::vector<SelfTestShapes::Product> products;
+    for (std::size_t depth = 1; depth <= depths; ++depth)
+        products.push_back({1 + (depth + round) % 5, depth, 1 + (7 * depth + 3 * round) % 40});
+    RandomValues random(round);
+    for (std::size_t i = 0; i < larger; ++i)
+        products.push_back({1u + random.byte() % 9u, 300u + random.byte() * 16u + random.byte(), 1u + random.byte() % 9u});
+    return products;
+}
+
+std::vector<std::size_t> sizes_of(std::size_t round) {
+    std::vector<std::size_t> sizes;
+    for (std::size_t size = 1; size <= 300; ++size) sizes.push_back(size);
+    RandomValues random(round);
+    for (int i = 0; i < 12; ++i) sizes.push_back(300u + random.byte() * 16u + random.byte());
+    return sizes;
+}
+
+int run(std::size_t rounds) {
+    int failures = 0;
+    const KernelTable reference = table_of(Isa::reference);
+    for (const Isa isa : available_isas()) {
+        const KernelTable table = table_of(isa);
+        for (std::size_t round = 0; round < rounds; ++round) {
+            const std::vector<SelfTestShapes::Product> products = products_of(round);
+            const std::vector<std::size_t> sizes = sizes_of(round);
+            for (const SelfTestResult& result : self_test(table, reference, {products, sizes})) {
+                if (result.passed) continue;
+                std::printf("%s %s: %s\n", isa_name(isa), result.operation.c_str(), result.detail.c_str());
+                failures += 1;
+            }
+        }
+        std::printf("%s\n", isa_name(isa));
+        std::fflush(stdout);
+    }
+    std::printf("chosen: %s\n", isa_name(choose_isa("").isa));
+    return failures == 0 ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace tercet
+
+int main(int count, char** arguments) {
+    return tercet::run(count > 1 ? static_cast<std::size_t>(std::atol(arguments[1])) : 1);
+}
