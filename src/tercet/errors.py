@@ -9,6 +9,7 @@
     │   └── UnsupportedFormatError a format, version or tensor type that this release does not read
     ├── UnsupportedModelError      the file is sound, but it holds an architecture that we do not run
     ├── IsaError                   an instruction set was demanded that this processor (or build) lacks
+    ├── MemoryLimitError           a model does not fit into the memory that it may use
     ├── MissingExtraError          an optional dependency is not installed (also an ImportError)
     ├── HubError                   the Hugging Face Hub cannot be reached, or answers with an error
     ├── StorageError               the disk is full, read-only or not ours to write
@@ -28,6 +29,7 @@ __all__ = [
     "FormatError",
     "HubError",
     "IsaError",
+    "MemoryLimitError",
     "MissingExtraError",
     "ModelNotFoundError",
     "ParameterError",
@@ -75,6 +77,10 @@ class UnsupportedModelError(TercetError):
 
 class IsaError(TercetError):
     """An instruction set was demanded that this processor or this build does not have."""
+
+
+class MemoryLimitError(TercetError):
+    """A model does not fit into the memory that it may use."""
 
 
 class MissingExtraError(TercetError, ImportError):

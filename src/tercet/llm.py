@@ -26,19 +26,18 @@ import numpy as np
 import numpy.typing as npt
 
 from tercet.engine.engine import Engine
-from tercet.engine.kv_blocks import KvBlockPool, pool_size
 from tercet.engine.memory import MemoryUsage, measure_memory
-from tercet.engine.plan import StepLimits
+from tercet.engine.memory_plan import MemoryPlan
+from tercet.engine.opening import open_engine
 from tercet.engine.processors import available_cores
 from tercet.engine.request import Request
 from tercet.engine.result import GenerationResult, result_of
-from tercet.engine.runner import Runner
 from tercet.engine.stream import TextStream
 from tercet.engine.text_output import TextOutput
 from tercet.errors import ContextLengthError, ParameterError, TercetError, UnsupportedModelError
-from tercet.kernels.decoder import Decoder, KvCache
 from tercet.models.config import ModelConfig
 from tercet.models.loading import load_model
+from tercet.models.profiles import EngineSettings, engine_settings
 from tercet.models.registry import resolve
 from tercet.reference.normalization import l2_normalized
 from tercet.sampling.params import SamplingParams
@@ -49,8 +48,6 @@ __all__ = ["LLM", "GenerationResult", "MemoryUsage", "TextStream"]
 
 Prompt: TypeAlias = "str | Sequence[int]"
 
-BLOCK_TOKENS = 16
-KV_ITEM_BYTES = {"f32": 4, "f16": 2}
 _SAMPLING_NAMES = {field.name for field in dataclasses.fields(SamplingParams) if field.init}
 
 
@@ -60,49 +57,54 @@ class LLM:
     Args:
         model: the name of a model, or the path of a file or folder that the package can read;
             None is the model that ships with it.
-        threads: threads of the forward pass; None uses every physical core that the process may run on.
+        threads: threads of the forward pass: a number, "all" for every physical core that the process may
+            run on, or None for what level and scenario say.
         isa: the instruction set of the kernels (`tercet doctor` lists them); None takes `TERCET_ISA` or
             the best.
-        kv_dtype: "f32" (exact) or "f16" (half the memory) for keys and values.
+        kv_dtype: "f32" (exact) or "f16" (half the memory) for keys and values; None for what level and
+            scenario say.
         max_context: most tokens of prompt and answer together, at most what the model was trained for.
+        level: "baseline", "optimized" (the default) or "aggressive": see `tercet.models.profiles`.
+        scenario: "mobile", "edge", "server" or "cloud": threads and memory of such a place. The memory is
+            that of the whole process; what the model leaves of it decides how long a context may be and how
+            many sequences run at once.
+        head: "full" or "two_stage", which reads half of a head that is stored in planes; None for what the
+            level says.
 
     Raises:
         ModelNotFoundError, FormatError, UnsupportedModelError, IsaError, ParameterError: see `tercet.errors`.
+        MemoryLimitError: the model does not fit into the memory of the scenario.
     """
 
     def __init__(
         self,
         model: str | os.PathLike[str] | None = None,
-        threads: int | None = None,
+        threads: int | str | None = None,
         isa: str | None = None,
-        kv_dtype: str = "f32",
+        kv_dtype: str | None = None,
         max_context: int | None = None,
+        *,
+        level: str | None = None,
+        scenario: str | None = None,
+        head: str | None = None,
     ) -> None:
-        if threads is None:
-            threads = available_cores()
-        if kv_dtype not in KV_ITEM_BYTES:
-            raise ParameterError(f"kv_dtype must be one of {', '.join(KV_ITEM_BYTES)}, not {kv_dtype!r}")
+        self.settings: EngineSettings = engine_settings(
+            available_cores(), level, scenario, threads, kv_dtype, head
+        )
+        self.threads = self.settings.threads
         self.path: Path = resolve(model)
         loaded = load_model(self.path)
         self.config: ModelConfig = loaded.config
         self.name: str = str(loaded.metadata.get("name") or self.path.stem)
-        self.max_context = _checked_context(max_context, self.config.max_context)
-        self.threads = threads
         self._generation_config = loaded.generation_config
         self._tokenizer = loaded.tokenizer() if loaded.tokenizer_json is not None else None
         self._chat_template = _chat_template(loaded.chat_template, self._tokenizer, self.config)
-        decoder = Decoder(self.config, loaded.weights, threads=threads, isa=isa)
-        self.isa: str = decoder.isa
-        limits = StepLimits()
-        block_bytes = (
-            self.config.num_layers * 2 * self.config.kv_size * KV_ITEM_BYTES[kv_dtype] * BLOCK_TOKENS
-        )
-        num_blocks = pool_size(-(-self.max_context // BLOCK_TOKENS), limits.max_sequences, block_bytes)
-        cache = KvCache(decoder, num_blocks, BLOCK_TOKENS, kv_dtype)
-        self._kv_cache_bytes: int = cache.nbytes
-        self._open_engine: Engine | None = Engine(
-            Runner(decoder, cache), KvBlockPool(num_blocks, BLOCK_TOKENS), limits
-        )
+        opened = open_engine(loaded, self.settings, isa, max_context)
+        self.isa: str = opened.isa
+        self.max_context: int = opened.max_context
+        self.memory_plan: MemoryPlan | None = opened.memory_plan
+        self._kv_cache_bytes: int = opened.kv_cache_bytes
+        self._open_engine: Engine | None = opened.engine
 
     # Text ---------------------------------------------------------------------------------------
 
@@ -372,16 +374,6 @@ def _chat_template(
         for token_id in (config.bos_token_id, *config.eos_token_ids[:1])
     )
     return ChatTemplate(source, tokenizer, bos_token=bos, eos_token="".join(eos))
-
-
-def _checked_context(asked: int | None, trained: int) -> int:
-    if asked is None:
-        return trained
-    if isinstance(asked, bool) or not isinstance(asked, int) or not 2 <= asked <= trained:
-        raise ParameterError(
-            f"max_context must be a whole number from 2 to the model's {trained}, not {asked!r}"
-        )
-    return asked
 
 
 def _batch_of(prompt: Any) -> Sequence[Prompt] | None:
