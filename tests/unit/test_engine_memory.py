@@ -99,4 +99,7 @@ def test_hardware_threads_of_a_core_count_once(tmp_path: Path, monkeypatch: pyte
         folder = tmp_path / "devices" / "system" / "cpu" / f"cpu{cpu}" / "topology"
         folder.mkdir(parents=True)
         (folder / "thread_siblings_list").write_text(siblings + "\n")
-    assert available_cores(tmp_path) == 3  # the last one tells nothing: it counts for itself
+    nothing = tmp_path / "absent"
+    assert (
+        available_cores(tmp_path, nothing, nothing) == 3
+    )  # the last one tells nothing: it counts for itself

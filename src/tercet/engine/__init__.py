@@ -6,5 +6,7 @@ the free memory and says which tokens of which request to compute; it reads no c
 for every sequence that reached its end, text comes out, finished requests give their memory back.
 
 `request` is the state of one request, `kv_blocks` the memory of all, `text_output` turns token ids into
-text that is never taken back, `memory` asks the operating system what it all costs.
+text that is never taken back, `memory` asks the operating system what it all costs. `opening`
+puts an engine together, within a budget if there is one (`memory_plan`); `processors` and `control_groups`
+say what of the machine this process may use.
 """

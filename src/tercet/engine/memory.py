@@ -12,6 +12,8 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tercet.engine.control_groups import CGROUP, PROC, memory_limit
+
 
 @dataclass(frozen=True)
 class MemoryUsage:
@@ -64,18 +66,14 @@ def peak_resident_bytes(proc: Path = Path("/proc")) -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024  # getrusage(2): bytes on macOS, KiB elsewhere
 
 
-def total_memory_bytes(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> int | None:
+def total_memory_bytes(proc: Path = PROC, cgroup: Path = CGROUP) -> int | None:
     """The memory that this process may use at most: the machine's, or the control group's limit if lower."""
     total = _kilobyte_field(proc / "meminfo", "MemTotal:")
     if total is None and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # version 2, version 1
-        try:
-            limit = (cgroup / name).read_text().strip()
-        except OSError:
-            continue
-        if limit.isdigit():  # version 2 says "max" where there is no limit, version 1 a huge number
-            total = min(total or int(limit), int(limit))
+    limit = memory_limit(proc, cgroup)
+    if limit is not None:
+        total = min(total or limit, limit)
     return total
 
 
