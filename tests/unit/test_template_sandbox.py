@@ -96,7 +96,7 @@ def test_a_hostile_template_is_stopped(tokenizer: Tokenizer, source: str) -> Non
     seconds = time.monotonic() - started
     peak.done.set()
     peak.join()
-    assert seconds < 4, "a second of processor time, on a machine that has other work as well"
+    assert seconds < 15, "a second of processor time, on a machine that has much other work as well"
     assert peak.most < MOST_BYTES
     assert ChatTemplate(CHAT_TEMPLATE, tokenizer).encode(HELLO)
 

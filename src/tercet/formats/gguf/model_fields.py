@@ -106,6 +106,11 @@ def gguf_architecture(metadata: Metadata, path: Path) -> str:
             f"{path} is one of {metadata.integer('split.count')} parts of a model. "
             "Join them with llama-gguf-split --merge first."
         )
+    if "general.architecture" not in metadata:
+        raise FormatError(
+            f"{path} is a GGUF file that does not say what it holds: the key general.architecture is missing. "
+            "It is damaged, or was not written as a model."
+        )
     architecture = metadata.text("general.architecture")
     if architecture in ARCHITECTURES:
         return architecture
