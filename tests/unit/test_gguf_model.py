@@ -257,7 +257,7 @@ WRONG: list[tuple[str, dict[str, Change], type[Exception], str]] = [
     ("qwen3moe", {}, OTHER, "mixture of experts"),
     ("mamba2", {}, OTHER, "state-space"),
     ("falcon", {}, OTHER, "this release runs bitnet, bitnet-b1.58"),
-    ("bitnet", {"general.architecture": None}, FormatError, "general.architecture is None"),
+    ("bitnet", {"general.architecture": None}, FormatError, "general.architecture is missing"),
     ("bitnet", {"general.type": text("adapter")}, UnsupportedFormatError, "no model but a GGUF 'adapter'"),
     ("bitnet", {"split.count": (g.UINT16, scalar(g.UINT16, 3))}, UnsupportedFormatError, "one of 3 parts"),
     ("bitnet", {"bitnet.expert_count": u32(8)}, OTHER, "bitnet.expert_count = 8"),
