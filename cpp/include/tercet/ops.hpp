@@ -189,8 +189,8 @@ class LinearInput {
     bool quantized() const noexcept { return quantized_; }
 
     // Activations as the kernels of five_per_byte want them, once for all matrices that share the input: how many pieces
-    // there are to make (0: they want none, or all are made), and the making of some of them, by any thread. Before the
-    // products, all must have been made.
+    // there are to make (0: they want none), and the making of some of them, by any thread. Before the products, all must
+    // have been made.
     std::size_t begin_pieces(const TernaryKernels& kernels);
     void prepare_pieces(const TernaryKernels& kernels, Share pieces) noexcept;
     const std::uint8_t* prepared() const noexcept { return prepared_.data(); }
@@ -206,7 +206,7 @@ class LinearInput {
 
   private:
     std::size_t tokens_ = 0, depth_ = 0, code_stride_ = 0, prepared_stride_ = 0;
-    bool quantized_ = false, prepared_begun_ = false;
+    bool quantized_ = false;
     AlignedBuffer<float> values_;
     AlignedBuffer<std::int8_t> codes_;
     AlignedBuffer<std::int32_t> sums_;

@@ -207,7 +207,6 @@ void LinearInput::prepare(std::size_t tokens, std::size_t depth, bool quantized)
     tokens_ = tokens;
     depth_ = depth;
     quantized_ = quantized;
-    prepared_begun_ = false;
     grown(values_, tokens * depth);
     if (!quantized) return;
     code_stride_ = round_up(depth, activation_alignment);
@@ -228,8 +227,6 @@ constexpr std::size_t pieces_of(std::size_t depth) { return round_up(depth, prep
 }  // namespace
 
 std::size_t LinearInput::begin_pieces(const TernaryKernels& kernels) {
-    if (prepared_begun_) return 0;
-    prepared_begun_ = true;
     prepared_stride_ = kernels.prepared_stride_five_per_byte(depth_, tokens_);
     grown(prepared_, tokens_ * prepared_stride_);
     return prepared_stride_ == 0 ? 0 : tokens_ * pieces_of(depth_);

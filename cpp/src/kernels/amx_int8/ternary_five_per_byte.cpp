@@ -38,13 +38,15 @@ void multiply_panels(const TernaryMatmul& task) noexcept {
             const std::size_t end = units - begin < panel_units ? units : begin + panel_units;
             const std::size_t steps = ((end - begin) * unit_columns + step_columns - 1) / step_columns;
             const std::size_t tile_distance = steps * step_bytes;
-            avx512_vbmi::spread_units<tile_bytes>(task.packed + row_block * groups * tile_bytes, groups, begin, end, panel,
+            const std::uint8_t* packed = task.packed + row_block * groups * tile_bytes;
+            const std::uint8_t* next = packed + (end == units ? groups : end * unit_groups) * tile_bytes;
+            avx512_vbmi::spread_units<tile_bytes>(packed, groups, begin, end, panel,
                                                   tile_distance);
             for (std::size_t tile = 0; tile < row_tiles; ++tile)  // the rest of the last step meets zeros
                 for (std::size_t at = (end - begin) * unit_spread; at < tile_distance; at += tile_bytes)
                     _mm512_store_si512(panel + tile * tile_distance + at, _mm512_setzero_si512());
             multiply_tokens({panel, tile_distance, steps, codes + begin * unit_columns, task.prepared_stride, out,
-                             task.out_stride},
+                             task.out_stride, next, panel_units * unit_groups * tile_bytes / row_tiles},
                             row_tiles, task.tokens);
         }
     }

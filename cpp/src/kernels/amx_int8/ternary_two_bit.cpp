@@ -38,7 +38,6 @@ void spread_steps(const std::uint8_t* packed, std::size_t depth_tiles, std::size
     const std::size_t last = end * packed_tiles_per_step < depth_tiles ? end * packed_tiles_per_step : depth_tiles;
     std::size_t tile = begin * packed_tiles_per_step;
     for (; tile < last; ++tile, to += packed_tile_spread) {
-        _mm_prefetch(reinterpret_cast<const char*>(packed) + (tile + panel_row_tiles * depth_tiles) * tile_bytes, _MM_HINT_T1);
         avx512_vnni::spread_tile(packed + tile * tile_bytes, to, tile_bytes);
     }
     for (; tile < end * packed_tiles_per_step; ++tile, to += packed_tile_spread)
@@ -49,16 +48,19 @@ void multiply_row_tiles(const TernaryMatmul& task, std::size_t row_tile, std::si
     alignas(64) std::uint8_t panel[panel_row_tiles * panel_steps * step_bytes];
     const std::size_t depth_tiles = (task.depth + two_bit_tile_columns - 1) / two_bit_tile_columns;
     const std::size_t steps = (task.depth + step_columns - 1) / step_columns;
+    const std::uint8_t* first_packed = task.packed + row_tile * depth_tiles * tile_bytes;
     std::int32_t* out = task.out + (row_tile - task.row_tile_begin) * two_bit_tile_rows;
     begin_sums(task.activation_sums, task.tokens, row_tiles, out, task.out_stride);
     for (std::size_t begin = 0; begin < steps; begin += panel_steps) {
         const std::size_t end = steps - begin < panel_steps ? steps : begin + panel_steps;
         const std::size_t tile_distance = (end - begin) * step_bytes;
         for (std::size_t tile = 0; tile < row_tiles; ++tile)
-            spread_steps(task.packed + (row_tile + tile) * depth_tiles * tile_bytes, depth_tiles, begin, end,
+            spread_steps(first_packed + tile * depth_tiles * tile_bytes, depth_tiles, begin, end,
                          panel + tile * tile_distance);
+        const std::uint8_t* next = end < steps ? first_packed + end * packed_tiles_per_step * tile_bytes
+                                               : first_packed + row_tiles * depth_tiles * tile_bytes;
         multiply_tokens({panel, tile_distance, end - begin, task.activations + begin * step_columns, task.activation_stride,
-                         out, task.out_stride},
+                         out, task.out_stride, next, depth_tiles * tile_bytes},
                         row_tiles, task.tokens);
     }
 }

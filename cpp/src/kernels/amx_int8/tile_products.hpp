@@ -54,9 +54,21 @@ struct PanelProduct {
     std::size_t activation_stride;
     std::int32_t* out;  // sums are added to what is there
     std::size_t out_stride;
+    const std::uint8_t* next;  // the packed weights of the next panel: for each row tile and step, four lines
+    std::size_t next_tile_distance;
 };
 
-template <bool two_token_halves, bool two_row_tiles>
+constexpr std::size_t next_step_bytes = 4 * tile_bytes;
+
+[[gnu::always_inline]] inline void read_step_ahead(const std::uint8_t* next) {
+#pragma GCC unroll 4
+    for (std::size_t line = 0; line < 4; ++line)
+        _mm_prefetch(reinterpret_cast<const char*>(next) + line * tile_bytes, _MM_HINT_T1);
+}
+
+// With read_ahead, the next panel is brought into L2 meanwhile, spread evenly over the products: a burst of prefetches
+// would wait for memory.
+template <bool two_token_halves, bool two_row_tiles, bool read_ahead>
 void multiply_panel(const PanelProduct& product) noexcept {
     const std::size_t out_bytes = product.out_stride * sizeof(std::int32_t), stride = product.activation_stride;
     std::int32_t* const out = product.out;
@@ -82,6 +94,9 @@ void multiply_panel(const PanelProduct& product) noexcept {
             _tile_dpbsud(2, 5, 6);
             if constexpr (two_row_tiles) _tile_dpbsud(3, 5, 7);
         }
+        if constexpr (read_ahead) read_step_ahead(product.next + step * next_step_bytes);
+        if constexpr (read_ahead && two_row_tiles)
+            read_step_ahead(product.next + product.next_tile_distance + step * next_step_bytes);
         panel += step_bytes;
         activations += step_columns;
         second += step_columns;
@@ -93,20 +108,31 @@ void multiply_panel(const PanelProduct& product) noexcept {
     fence_compiler();
 }
 
+// A block of tokens with `row_tiles` row tiles of a panel.
+template <bool two_token_halves, bool read_ahead>
+void multiply_block(PanelProduct product, std::size_t row_tiles) noexcept {
+    std::size_t tile = 0;
+    for (; tile + 2 <= row_tiles; tile += 2) {
+        multiply_panel<two_token_halves, true, read_ahead>(product);
+        product.panel += 2 * product.tile_distance;
+        product.next += 2 * product.next_tile_distance;
+        product.out += 2 * tile_size;
+    }
+    if (tile < row_tiles) multiply_panel<two_token_halves, false, read_ahead>(product);
+}
+
 // All tokens with `row_tiles` row tiles of a panel. product.activations and product.out are those of the first token.
 [[maybe_unused]] void multiply_tokens(PanelProduct product, std::size_t row_tiles, std::size_t tokens) noexcept {
     std::size_t configured = 0;
+    bool first = true;
     while (tokens != 0) {
         const std::size_t block = tokens < max_block_tokens ? tokens : max_block_tokens;
         if (block != configured) configure_tiles(block);
         configured = block;
-        const auto multiply = block > tile_size ? multiply_panel<true, true> : multiply_panel<false, true>;
-        const auto multiply_last = block > tile_size ? multiply_panel<true, false> : multiply_panel<false, false>;
-        PanelProduct part = product;
-        std::size_t tile = 0;
-        for (; tile + 2 <= row_tiles; tile += 2, part.panel += 2 * part.tile_distance, part.out += 2 * tile_size)
-            multiply(part);
-        if (tile < row_tiles) multiply_last(part);
+        const auto multiply = block > tile_size ? (first ? multiply_block<true, true> : multiply_block<true, false>)
+                                                : (first ? multiply_block<false, true> : multiply_block<false, false>);
+        multiply(product, row_tiles);
+        first = false;
         tokens -= block;
         product.activations += block * product.activation_stride;
         product.out += block * product.out_stride;

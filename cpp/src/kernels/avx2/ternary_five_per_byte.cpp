@@ -262,6 +262,12 @@ void multiply_row_tile(const std::uint8_t* panel, std::size_t tiles, bool first,
     }
 }
 
+// Brings the weights of the next panel into L2.
+void read_ahead(const std::uint8_t* packed, std::size_t num_bytes) {
+    for (std::size_t at = 0; at < num_bytes; at += tile_bytes)
+        _mm_prefetch(reinterpret_cast<const char*>(packed) + at, _MM_HINT_T1);
+}
+
 void multiply_panels(const TernaryMatmul& task) noexcept {
     using MultiplyRowTile = void (*)(const std::uint8_t*, std::size_t, bool, const std::int8_t*, std::size_t,
                                      const std::int32_t*, std::int32_t*, std::size_t);
@@ -292,11 +298,14 @@ void multiply_panels(const TernaryMatmul& task) noexcept {
             for (std::size_t block = 0; block < num_blocks; ++block) {
                 const std::size_t token = task.tokens * block / num_blocks;
                 const auto multiply_tokens = multiply[task.tokens * (block + 1) / num_blocks - token];
-                for (std::size_t tile = 0; tile < row_tiles; ++tile)
+                for (std::size_t tile = 0; tile < row_tiles; ++tile) {
+                    if (block == 0) read_ahead(packed + (end * row_tiles + tile * (end - begin)) * unit_bytes / row_tiles,
+                                               (end - begin) * unit_bytes / row_tiles);
                     multiply_tokens(panel + tile * tile_distance, tile_distance / tile_bytes, begin == 0,
                                     codes + token * task.prepared_stride + begin * unit_columns, task.prepared_stride,
                                     task.activation_sums + token, out + token * task.out_stride + tile * two_bit_tile_rows,
                                     task.out_stride);
+                }
             }
         }
     }

@@ -86,7 +86,7 @@ template <std::size_t step_distance>
     }
 }
 
-// Units [begin, end) of one row block to `to`; what a block will be read for next is brought into L2 meanwhile.
+// Units [begin, end) of one row block to `to`.
 template <std::size_t step_distance>
 void spread_units(const std::uint8_t* block, std::size_t groups, std::size_t begin, std::size_t end, std::uint8_t* to,
                   std::size_t tile_distance) noexcept {
@@ -94,9 +94,6 @@ void spread_units(const std::uint8_t* block, std::size_t groups, std::size_t beg
     for (std::size_t unit = begin; unit < end; ++unit, to += unit_steps * step_distance) {
         const std::uint8_t* from = block + unit * unit_bytes;
         if ((unit + 1) * unit_groups <= groups) {
-#pragma GCC unroll 16
-            for (std::size_t g = 0; g < unit_groups; ++g)
-                _mm_prefetch(reinterpret_cast<const char*>(from) + 8192 + g * tile_bytes, _MM_HINT_T1);
             spread_unit<step_distance>(from, to, tile_distance);
         } else {
             alignas(64) std::uint8_t rest[unit_bytes] = {};

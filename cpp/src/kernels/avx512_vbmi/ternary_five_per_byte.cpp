@@ -14,19 +14,20 @@
 //   vpunpck + vpmaddubsw with (1, 32)                        low + 32 * high: sums of 16 bits, 48 groups long
 //
 // Four row blocks that lie far apart are read at the same time, with prefetches into L2 running ahead: for 320 weights
-// that is a load, a prefetch, 2 permutes and 5 more instructions. Each token passes over the same four blocks before
-// the next four begin, so that weights come from memory once and from L2 after that.
+// that is a load, a prefetch, 2 permutes and 5 more instructions. Several tokens take turns after every 48 groups, so
+// that weights come from memory once and from L1 after that, and each brings its part of what comes next.
 //
 // Panel form, 4 tokens and more: the multipliers set the pace. The digits of 64 rows x 320 columns are spread to a byte
 // each (20 KB, stays in L1), then blocks of 64 rows x up to 6 tokens (24 accumulators) run over them with vpdpbusd, as
-// in avx512_vnni. Activations are prepared to the order of ../generic/five_per_byte_order.hpp.
+// in avx512_vnni. The first block also prefetches the weights of the next panel. Activations are prepared to the order of ../generic/five_per_byte_order.hpp.
 //
 // Overflow: 6 groups add up to 6 * 20 = 120 < 2^7 in a byte (low: 6 * 16 = 96) and to 6 * 640 in 16 bits, 48 groups to
 // 48 * 640 = 30,720 < 2^15; 32-bit sums stay below 2^18 * 128 = 2^25, in panels below 2^18 * 3 * 128 < 2^27.
 //
 // Tried and lost: tables for 48 groups at a time, which stay in L1 while all rows pass by in pieces of 3 KB (38 to 57
 // GMAC/s from memory where whole rows and the whole table in L2 give 60); negation by xor, with the missing ones counted
-// for each row; two row blocks at a time instead of four.
+// for each row; two row blocks at a time instead of four; whole rows for one token after the other (two tokens from
+// memory: 82 GMAC/s, as memory then rests while the second passes).
 #include "five_per_byte_digits.hpp"
 
 #include "../avx512_vnni/two_bit_tiles.hpp"
@@ -113,91 +114,91 @@ void make_tables(const TernaryPreparation& task) noexcept {
     }
 }
 
-// out[0..64) of `blocks` row blocks, for one token.
+// out[0..64) of `blocks` row blocks += the sums of up to 48 groups, for one token. Bit g of `read_ahead` says whether the
+// g-th of six groups also brings what lies ahead of it into L2: when several tokens pass by, each brings its part.
 template <std::size_t blocks>
-void look_up_blocks(const std::uint8_t* packed, std::size_t distance_bytes, std::size_t groups, const std::uint8_t* table,
-                    std::int32_t* out, std::size_t out_distance) {
+void add_groups(const std::uint8_t* packed, std::size_t distance_bytes, std::size_t groups, const std::uint8_t* table,
+                unsigned read_ahead, bool first, std::int32_t* out, std::size_t out_distance) {
     const __m512i weights = _mm512_set1_epi16(0x2001);  // 1 for low, 32 for high
-    __m512i totals[blocks][4] = {};
-    for (std::size_t first = 0; first < groups; first += groups_per_word_sum) {
-        const std::size_t end = groups - first < groups_per_word_sum ? groups : first + groups_per_word_sum;
-        __m512i sums[blocks][2] = {};
-        for (std::size_t begin = first; begin < end; begin += groups_per_byte_sum) {
-            __m512i low[blocks] = {}, high[blocks] = {};
-            const auto add_group = [&]() __attribute__((always_inline)) {
-                const __m512i low0 = _mm512_load_si512(table), low1 = _mm512_load_si512(table + 64);
-                const __m512i high0 = _mm512_load_si512(table + 128), high1 = _mm512_load_si512(table + 192);
+    __m512i sums[blocks][2] = {};
+    for (std::size_t begin = 0; begin < groups; begin += groups_per_byte_sum) {
+        __m512i low[blocks] = {}, high[blocks] = {};
+        const auto add_group = [&](std::size_t g) __attribute__((always_inline)) {
+            const __m512i low0 = _mm512_load_si512(table), low1 = _mm512_load_si512(table + 64);
+            const __m512i high0 = _mm512_load_si512(table + 128), high1 = _mm512_load_si512(table + 192);
+            if (read_ahead >> g & 1)
 #pragma GCC unroll 4
-                for (std::size_t b = 0; b < blocks; ++b) {
-                    const std::uint8_t* from = packed + b * distance_bytes;
-                    _mm_prefetch(reinterpret_cast<const char*>(from) + read_ahead_bytes, _MM_HINT_T1);
-                    const __m512i bytes = _mm512_loadu_si512(from);
-                    const __mmask64 negative = _mm512_movepi8_mask(bytes);
-                    const __m512i l = _mm512_permutex2var_epi8(low0, bytes, low1);
-                    const __m512i h = _mm512_permutex2var_epi8(high0, bytes, high1);
-                    low[b] = _mm512_add_epi8(low[b], _mm512_mask_sub_epi8(l, negative, _mm512_setzero_si512(), l));
-                    high[b] = _mm512_add_epi8(high[b], _mm512_mask_sub_epi8(h, negative, _mm512_setzero_si512(), h));
-                }
-                packed += tile_bytes;
-                table += table_bytes;
-            };
-            if (end - begin >= groups_per_byte_sum) {
-#pragma GCC unroll 6
-                for (std::size_t g = 0; g < groups_per_byte_sum; ++g) add_group();
-            } else {
-                for (std::size_t g = begin; g < end; ++g) add_group();
-            }
+                for (std::size_t b = 0; b < blocks; ++b)
+                    _mm_prefetch(reinterpret_cast<const char*>(packed) + b * distance_bytes + read_ahead_bytes, _MM_HINT_T1);
 #pragma GCC unroll 4
             for (std::size_t b = 0; b < blocks; ++b) {
-                const __m512i even = _mm512_unpacklo_epi8(low[b], high[b]), odd = _mm512_unpackhi_epi8(low[b], high[b]);
-                sums[b][0] = _mm512_add_epi16(sums[b][0], _mm512_maddubs_epi16(weights, even));
-                sums[b][1] = _mm512_add_epi16(sums[b][1], _mm512_maddubs_epi16(weights, odd));
+                const __m512i bytes = _mm512_loadu_si512(packed + b * distance_bytes);
+                const __mmask64 negative = _mm512_movepi8_mask(bytes);
+                const __m512i l = _mm512_permutex2var_epi8(low0, bytes, low1);
+                const __m512i h = _mm512_permutex2var_epi8(high0, bytes, high1);
+                low[b] = _mm512_add_epi8(low[b], _mm512_mask_sub_epi8(l, negative, _mm512_setzero_si512(), l));
+                high[b] = _mm512_add_epi8(high[b], _mm512_mask_sub_epi8(h, negative, _mm512_setzero_si512(), h));
             }
+            packed += tile_bytes;
+            table += table_bytes;
+        };
+        if (groups - begin >= groups_per_byte_sum) {
+#pragma GCC unroll 6
+            for (std::size_t g = 0; g < groups_per_byte_sum; ++g) add_group(g);
+        } else {
+            for (std::size_t g = 0; g < groups - begin; ++g) add_group(g);
         }
-        // 128-bit lane q of sums[.][half] is rows 16 q + 8 half ...
-        const __m512i lanes01 = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), lanes23 = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
 #pragma GCC unroll 4
         for (std::size_t b = 0; b < blocks; ++b) {
-            const __m512i rows[2] = {_mm512_permutex2var_epi64(sums[b][0], lanes01, sums[b][1]),
-                                     _mm512_permutex2var_epi64(sums[b][0], lanes23, sums[b][1])};
-#pragma GCC unroll 2
-            for (std::size_t half = 0; half < 2; ++half) {
-                const __m512i lower = _mm512_cvtepi16_epi32(_mm512_castsi512_si256(rows[half]));
-                const __m512i upper = _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(rows[half], 1));
-                totals[b][2 * half] = _mm512_add_epi32(totals[b][2 * half], lower);
-                totals[b][2 * half + 1] = _mm512_add_epi32(totals[b][2 * half + 1], upper);
-            }
+            const __m512i even = _mm512_unpacklo_epi8(low[b], high[b]), odd = _mm512_unpackhi_epi8(low[b], high[b]);
+            sums[b][0] = _mm512_add_epi16(sums[b][0], _mm512_maddubs_epi16(weights, even));
+            sums[b][1] = _mm512_add_epi16(sums[b][1], _mm512_maddubs_epi16(weights, odd));
         }
     }
+    // 128-bit lane q of sums[.][half] is rows 16 q + 8 half ...
+    const __m512i lanes01 = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), lanes23 = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
 #pragma GCC unroll 4
     for (std::size_t b = 0; b < blocks; ++b)
 #pragma GCC unroll 4
-        for (std::size_t i = 0; i < 4; ++i) _mm512_storeu_si512(out + b * out_distance + 16 * i, totals[b][i]);
+        for (std::size_t i = 0; i < 4; ++i) {
+            const __m512i rows = _mm512_permutex2var_epi64(sums[b][0], i < 2 ? lanes01 : lanes23, sums[b][1]);
+            const __m256i words = i % 2 == 0 ? _mm512_castsi512_si256(rows) : _mm512_extracti64x4_epi64(rows, 1);
+            std::int32_t* to = out + b * out_distance + 16 * i;
+            const __m512i before = first ? _mm512_setzero_si512() : _mm512_loadu_si512(to);
+            _mm512_storeu_si512(to, _mm512_add_epi32(before, _mm512_cvtepi16_epi32(words)));
+        }
+}
+
+using AddGroups = void (*)(const std::uint8_t*, std::size_t, std::size_t, const std::uint8_t*, unsigned, bool, std::int32_t*,
+                           std::size_t);
+constexpr AddGroups add_groups_of[num_streams + 1] = {nullptr, add_groups<1>, add_groups<2>, add_groups<3>, add_groups<4>};
+
+// Row blocks that lie `distance` apart, 1 to 4 of them, for all tokens: 48 groups after 48 groups, which come from L1 for
+// every token but the first.
+void look_up_blocks(const TernaryMatmul& task, std::size_t block, std::size_t blocks, std::size_t distance) {
+    constexpr unsigned read_ahead[most_table_tokens][most_table_tokens] = {{0b111111}, {0b010101, 0b101010}, {0b001001, 0b010010, 0b100100}};
+    const std::size_t groups = groups_of(task.depth), block_bytes = groups * tile_bytes;
+    const std::uint8_t* packed = task.packed + (task.row_tile_begin + block) * block_bytes;
+    for (std::size_t first = 0; first < groups; first += groups_per_word_sum)
+        for (std::size_t token = 0; token < task.tokens; ++token)
+            add_groups_of[blocks](packed + first * tile_bytes, distance * block_bytes,
+                                  groups - first < groups_per_word_sum ? groups - first : groups_per_word_sum,
+                                  task.prepared + token * task.prepared_stride + first * table_bytes,
+                                  read_ahead[task.tokens - 1][token], first == 0,
+                                  task.out + token * task.out_stride + block * block_rows, distance * block_rows);
 }
 
 void look_up(const TernaryMatmul& task) noexcept {
-    const std::size_t groups = groups_of(task.depth), block_bytes = groups * tile_bytes;
     const std::size_t blocks = task.row_tile_end - task.row_tile_begin, distance = blocks / num_streams;
-    const std::uint8_t* packed = task.packed + task.row_tile_begin * block_bytes;
-    for (std::size_t block = 0; block < distance; ++block)
-        for (std::size_t token = 0; token < task.tokens; ++token)
-            look_up_blocks<num_streams>(packed + block * block_bytes, distance * block_bytes, groups,
-                                        task.prepared + token * task.prepared_stride,
-                                        task.out + token * task.out_stride + block * block_rows, distance * block_rows);
-    const std::size_t block = num_streams * distance;  // fewer than four are left, side by side
-    using LookUp = void (*)(const std::uint8_t*, std::size_t, std::size_t, const std::uint8_t*, std::int32_t*, std::size_t);
-    static constexpr LookUp look_up_rest[num_streams] = {nullptr, look_up_blocks<1>, look_up_blocks<2>, look_up_blocks<3>};
-    if (block < blocks)
-        for (std::size_t token = 0; token < task.tokens; ++token)
-            look_up_rest[blocks - block](packed + block * block_bytes, block_bytes, groups,
-                                         task.prepared + token * task.prepared_stride,
-                                         task.out + token * task.out_stride + block * block_rows, block_rows);
+    for (std::size_t block = 0; block < distance; ++block) look_up_blocks(task, block, num_streams, distance);
+    if (const std::size_t left = blocks % num_streams; left != 0) look_up_blocks(task, blocks - left, left, 1);
 }
 
 // out[t][0..64) += panel * activations[t], or from minus the activation sums when the panel is the first one.
-template <std::size_t tokens>
+template <std::size_t tokens, bool read_ahead>
 void multiply_panel(const std::uint8_t* panel, std::size_t units, bool first, const std::int8_t* activations,
-                    std::size_t stride, const std::int32_t* activation_sums, std::int32_t* out, std::size_t out_stride) {
+                    std::size_t stride, const std::int32_t* activation_sums, std::int32_t* out, std::size_t out_stride,
+                    const std::uint8_t* next) {
     __m512i sums[tokens][4];
 #pragma GCC unroll 6
     for (std::size_t token = 0; token < tokens; ++token)
@@ -206,7 +207,9 @@ void multiply_panel(const std::uint8_t* panel, std::size_t units, bool first, co
             sums[token][tile] = first ? _mm512_set1_epi32(-activation_sums[token])
                                       : _mm512_loadu_si512(out + token * out_stride + 16 * tile);
 
-    avx512_vnni::add_panel<4, tokens, false>(panel, units * unit_tiles, activations, stride, nullptr, 0, sums);
+    // The next panel is units * 1 KB, which four parts of units * 5 lines cover.
+    avx512_vnni::add_panel<4, tokens, read_ahead>(panel, units * unit_tiles, activations, stride, next,
+                                                  units * unit_groups * tile_bytes / 4, sums);
 
 #pragma GCC unroll 6
     for (std::size_t token = 0; token < tokens; ++token)
@@ -215,12 +218,19 @@ void multiply_panel(const std::uint8_t* panel, std::size_t units, bool first, co
             _mm512_storeu_si512(out + token * out_stride + 16 * tile, sums[token][tile]);
 }
 
+using MultiplyPanel = void (*)(const std::uint8_t*, std::size_t, bool, const std::int8_t*, std::size_t, const std::int32_t*,
+                               std::int32_t*, std::size_t, const std::uint8_t*);
+
+template <bool read_ahead>
+constexpr MultiplyPanel multiply_panel_of[max_block_tokens + 1] = {nullptr,
+                                                                   multiply_panel<1, read_ahead>,
+                                                                   multiply_panel<2, read_ahead>,
+                                                                   multiply_panel<3, read_ahead>,
+                                                                   multiply_panel<4, read_ahead>,
+                                                                   multiply_panel<5, read_ahead>,
+                                                                   multiply_panel<6, read_ahead>};
+
 void multiply_panels(const TernaryMatmul& task) noexcept {
-    using MultiplyPanel = void (*)(const std::uint8_t*, std::size_t, bool, const std::int8_t*, std::size_t,
-                                   const std::int32_t*, std::int32_t*, std::size_t);
-    static constexpr MultiplyPanel multiply[max_block_tokens + 1] = {
-        nullptr,           multiply_panel<1>, multiply_panel<2>, multiply_panel<3>,
-        multiply_panel<4>, multiply_panel<5>, multiply_panel<6>};
     alignas(64) std::uint8_t panel[panel_units * unit_steps * 4 * tile_bytes];
     const std::size_t groups = groups_of(task.depth), units = units_of(task.depth);
     const std::size_t num_blocks = (task.tokens + max_block_tokens - 1) / max_block_tokens;
@@ -229,12 +239,15 @@ void multiply_panels(const TernaryMatmul& task) noexcept {
         std::int32_t* out = task.out + (row_block - task.row_tile_begin) * block_rows;
         for (std::size_t begin = 0; begin < units; begin += panel_units) {
             const std::size_t end = units - begin < panel_units ? units : begin + panel_units;
-            spread_units<4 * tile_bytes>(task.packed + row_block * groups * tile_bytes, groups, begin, end, panel, tile_bytes);
+            const std::uint8_t* packed = task.packed + row_block * groups * tile_bytes;
+            spread_units<4 * tile_bytes>(packed, groups, begin, end, panel, tile_bytes);
+            const std::uint8_t* next = packed + (end == units ? groups : end * unit_groups) * tile_bytes;
             for (std::size_t block = 0; block < num_blocks; ++block) {
                 const std::size_t token = task.tokens * block / num_blocks;
+                const auto& multiply = block == 0 ? multiply_panel_of<true> : multiply_panel_of<false>;
                 multiply[task.tokens * (block + 1) / num_blocks - token](
                     panel, end - begin, begin == 0, codes + token * task.prepared_stride + begin * unit_columns,
-                    task.prepared_stride, task.activation_sums + token, out + token * task.out_stride, task.out_stride);
+                    task.prepared_stride, task.activation_sums + token, out + token * task.out_stride, task.out_stride, next);
             }
         }
     }
