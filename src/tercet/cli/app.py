@@ -19,6 +19,7 @@ COMMANDS = (
     "list",
     "rm",
     "doctor",
+    "optimize",
     "inspect",
     "convert",
     "ternarize",

@@ -34,6 +34,8 @@ def chat(
     model: options.Model = None,
     threads: options.Threads = None,
     isa: options.Isa = None,
+    level: options.Level = None,
+    scenario: options.Scenario = None,
 ) -> None:
     """Talk with the model.
 
@@ -59,7 +61,7 @@ def chat(
     SamplingParams(**sampling)  # a wrong value is told before the model is loaded
     conversation = Conversation(system=system, sampling=sampling)
     with console.progress("Loading the model"):
-        llm = LLM(model, threads=threads, isa=isa)
+        llm = LLM(model, threads=threads, isa=isa, level=level, scenario=scenario)
         llm.chat_tokens([{"role": "user", "content": ""}])  # a model without a chat template is told here
     interactive = sys.stdin.isatty()
     results = []

@@ -49,11 +49,45 @@ Model = Annotated[
         rich_help_panel=MACHINE,
     ),
 ]
+
+
+def _threads(text: str) -> int:
+    """A number, or the cores for `all`."""
+    if text == "all":
+        from tercet.engine.processors import available_cores
+
+        return available_cores()
+    if not text.isdigit():
+        raise typer.BadParameter(f"{text!r} is neither a whole number nor 'all'")
+    return int(text)
+
+
 Threads = Annotated[
     int | None,
     typer.Option(
         "--threads",
-        help="Threads to compute with (default: all physical cores).",
+        metavar="NUMBER|all",
+        parser=_threads,
+        help="Threads to compute with; `all` takes every physical core (default: what the level says).",
+        show_default=False,
+        rich_help_panel=MACHINE,
+    ),
+]
+Level = Annotated[
+    str | None,
+    typer.Option(
+        "--level",
+        help="How hard to try: baseline (1 thread), optimized (up to 4), aggressive (up to 8, with "
+        "shortcuts) (default: optimized).",
+        show_default=False,
+        rich_help_panel=MACHINE,
+    ),
+]
+Scenario = Annotated[
+    str | None,
+    typer.Option(
+        "--scenario",
+        help="Threads and memory of a place: mobile, edge, server or cloud, see `tercet optimize`.",
         show_default=False,
         rich_help_panel=MACHINE,
     ),

@@ -27,6 +27,8 @@ def run(
     model: options.Model = None,
     threads: options.Threads = None,
     isa: options.Isa = None,
+    level: options.Level = None,
+    scenario: options.Scenario = None,
     chat: Annotated[
         bool, typer.Option("--chat", help="Send the prompt as a chat message, by the model's template.")
     ] = False,
@@ -58,7 +60,7 @@ def run(
     from tercet.llm import LLM
 
     with console.progress("Loading the model"):
-        llm = LLM(model, threads=threads, isa=isa)
+        llm = LLM(model, threads=threads, isa=isa, level=level, scenario=scenario)
     stream = (
         llm.stream_chat([{"role": "user", "content": text}], params) if chat else llm.stream(text, params)
     )
