@@ -1,6 +1,8 @@
 // Decoder, its weights and its cache. The decoder keeps its matrices alive, and they their buffers; nothing is copied
 // except the weights of norms.
+#include <algorithm>
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "decoder_arguments.hpp"
@@ -32,11 +34,21 @@ class DecoderObject {
     std::unique_ptr<Decoder> decoder_;  // gone before its weights
 };
 
+constexpr std::string_view kv_type_names[] = {"f32", "f16", "int8"};  // in the order of KvType
+
 void make_cache(KvCache* self, DecoderObject& decoder, std::size_t num_blocks, std::size_t block_tokens,
                 const std::string& dtype) {
-    if (dtype != "f32" && dtype != "f16") reject("KvCache", "dtype", "'f32' or 'f16'", "'" + dtype + "'");
+    const auto* const found = std::find(std::begin(kv_type_names), std::end(kv_type_names), dtype);
+    if (found == std::end(kv_type_names)) reject("KvCache", "dtype", "'f32', 'f16' or 'int8'", "'" + dtype + "'");
     new (self) KvCache(decoder.decoder().cache_shape(num_blocks, block_tokens),
-                       dtype == "f32" ? KvType::f32 : KvType::f16);
+                       static_cast<KvType>(found - std::begin(kv_type_names)));
+}
+
+nb::dict profile(DecoderObject& object) {
+    const Profile& profile = object.decoder().profile();
+    nb::dict seconds;
+    for (std::size_t i = 0; i < num_operations; ++i) seconds[operation_names[i]] = profile.seconds(i);
+    return seconds;
 }
 
 using Flags = nb::ndarray<const std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
@@ -119,7 +131,7 @@ void bind_decoder(nb::module_& module) {
              nb::arg("dtype") = "f32")
         .def_prop_ro("num_blocks", [](const KvCache& cache) { return cache.shape().num_blocks; })
         .def_prop_ro("block_tokens", [](const KvCache& cache) { return cache.shape().block_tokens; })
-        .def_prop_ro("dtype", [](const KvCache& cache) { return cache.type() == KvType::f32 ? "f32" : "f16"; })
+        .def_prop_ro("dtype", [](const KvCache& cache) { return std::string(kv_type_names[static_cast<int>(cache.type())]); })
         .def_prop_ro("nbytes", &KvCache::num_bytes);
 
     const auto bind_step = [&](const char* name, auto step, auto... more) {
@@ -137,6 +149,8 @@ void bind_decoder(nb::module_& module) {
         .def_prop_ro("vocab_size", [](DecoderObject& object) { return object.decoder().config().vocab_size; })
         .def_prop_ro("hidden_size", [](DecoderObject& object) { return object.decoder().config().hidden_size; })
         .def_prop_ro("max_context", [](DecoderObject& object) { return object.decoder().config().max_context; })
+        .def("profile", &profile)
+        .def_prop_ro("steps", [](DecoderObject& object) { return object.decoder().profile().steps(); })
         .def_prop_ro("scratch_bytes", [](DecoderObject& object) { return object.decoder().scratch_bytes(); });
 }
 

@@ -242,6 +242,7 @@ def test_scratch_memory_grows_to_the_largest_step_and_stays() -> None:
     decoder = Decoder(GROUPED, MODELS["grouped"], 2)
     feeder = Feeder(decoder)
     feeder.feed({"long": random_tokens(GROUPED, 300)})
+    feeder.feed({"long": random_tokens(GROUPED, 1)})  # one token, whose spans the threads share
     grown = decoder.scratch_bytes
     assert grown > 0
     for token in random_tokens(GROUPED, 50):

@@ -35,6 +35,7 @@
 #include "tercet/attention.hpp"
 #include "tercet/kv_cache.hpp"
 #include "tercet/ops.hpp"
+#include "tercet/profile.hpp"
 
 namespace tercet {
 
@@ -133,6 +134,9 @@ class Decoder {
     // Memory that steps have needed so far, besides weights and cache.
     std::size_t scratch_bytes() const noexcept;
 
+    // Where the time of all steps so far has gone. Not while a step runs.
+    const Profile& profile() const noexcept { return profile_; }
+
     // Writes the keys and values of the batch's tokens into the cache and the wanted logits to
     // logits [logit_rows][vocab_size], those that are flagged in two stages. Throws as check_batch does, before anything is written. Callers take turns.
     void forward(KvCache& cache, const Batch& batch, float* logits, TwoStageFlags two_stage = {});
@@ -170,12 +174,14 @@ class Decoder {
     const bool shares_inputs_;  // q, k, v read the same, and so do gate and up
     Team team_;
     std::mutex one_caller_;
+    Profile profile_;
 
     // Scratch of a step: grows to the largest step, then stays.
     std::vector<std::int32_t> writers_;           // [blocks], for check_batch
     std::vector<TokenPlace> places_;
     RotaryAngles angles_, local_angles_;
     AlignedBuffer<float> residual_;               // [tokens][hidden_size]
+    SharedSpans shared_spans_;
     AlignedBuffer<float> query_, key_, value_;    // [tokens][query_size or kv_size]
     AlignedBuffer<float> gate_, up_;              // [tokens][ffn_size]
     AlignedBuffer<float> branch_;                 // [tokens][hidden_size], before it is added to the residual

@@ -26,6 +26,12 @@ struct bfloat16 {
     std::uint16_t bits;
 };
 
+// What softmax leaves to be merged with the softmax of other scores: the greatest score, and the sum of the exponentials
+// of the differences to it.
+struct SoftmaxSums {
+    float greatest, sum;
+};
+
 struct FloatKernels {
     // codes[i] = rint(x[i] * (127 / gamma)), half to even, with gamma = max(max|x|, 1e-5), for i < depth; zero for
     // depth <= i < stride. Returns the multiplier gamma / 127 and writes the sum of the codes. A NaN or infinity in x
@@ -57,7 +63,13 @@ struct FloatKernels {
     void (*hadamard)(float* values, std::size_t size) noexcept;
 
     // scores <- exp(scores - max) * (1 / sum of the exponentials), in place; size >= 1.
-    void (*softmax)(float* scores, std::size_t size) noexcept;
+    SoftmaxSums (*softmax)(float* scores, std::size_t size) noexcept;
+
+    // Two averages [size], weighted by the softmax of scores of their own, become the one over all those scores:
+    //     m = max(m1, m2)   a1 = sum1 * exp(m1 - m)   a2 = sum2 * exp(m2 - m)   total = a1 + a2
+    //     out <- out * (a1 / total) + other * (a2 / total)                      sums <- {m, total}
+    void (*merge_softmax)(SoftmaxSums* sums, float* out, SoftmaxSums other_sums, const float* other,
+                          std::size_t size) noexcept;
 
     // out[v * out_stride + r] = dot(rows[r], vectors[v]) for row-major rows [num_rows][depth] and vectors
     // [num_vectors][vector_stride]. Each row is read once for every few vectors; reads run ahead into L2.
@@ -71,12 +83,18 @@ struct FloatKernels {
                           std::size_t vector_stride, std::size_t num_vectors, float* out,
                           std::size_t out_stride) noexcept;
 
+    void (*dot_rows_i8)(const std::int8_t* rows, std::size_t num_rows, std::size_t depth, const float* vectors,
+                        std::size_t vector_stride, std::size_t num_vectors, float* out, std::size_t out_stride) noexcept;
+
     // out[v][d] += sum over r, in the order of r, of weights[v * weight_stride + r] * rows[r][d], for row-major rows
     // [num_rows][depth] and out [num_vectors][depth]: the values of a KV block under attention's probabilities.
     void (*add_weighted_rows_f32)(const float* rows, std::size_t num_rows, std::size_t depth, const float* weights,
                                   std::size_t weight_stride, std::size_t num_vectors, float* out) noexcept;
     void (*add_weighted_rows_f16)(const float16* rows, std::size_t num_rows, std::size_t depth, const float* weights,
                                   std::size_t weight_stride, std::size_t num_vectors, float* out) noexcept;
+
+    void (*add_weighted_rows_i8)(const std::int8_t* rows, std::size_t num_rows, std::size_t depth, const float* weights,
+                                 std::size_t weight_stride, std::size_t num_vectors, float* out) noexcept;
 
     // Conversions of one row: embeddings in, KV cache out.
     void (*widen_f16)(const float16* from, std::size_t size, float* to) noexcept;
@@ -96,11 +114,14 @@ inline constexpr const char* float_operation_names[] = {
     "rotate",
     "hadamard",
     "softmax",
+    "merge_softmax",
     "dot_rows_f32",
     "dot_rows_f16",
     "dot_rows_bf16",
+    "dot_rows_i8",
     "add_weighted_rows_f32",
     "add_weighted_rows_f16",
+    "add_weighted_rows_i8",
     "widen_f16",
     "widen_bf16",
     "narrow_f16",

@@ -1,6 +1,7 @@
 // Keys and values of all positions seen so far, in blocks that sequences own (PagedAttention, Kwon et al. 2023).
 //
-// One array of keys and one of values, each [layer][block][kv_head][token][head_dim] in f32 or f16. A sequence's block
+// One array of keys and one of values, each [layer][block][kv_head][token][head_dim] in f32, f16 or int8; int8 has a scale
+// for each token and head, gamma / 127 as FloatKernels::quantize gives it, in two more arrays. A sequence's block
 // table names its blocks in the order of its positions: position p lies in block table[p / block_tokens], at token
 // p % block_tokens. The keys of one head in one block are consecutive rows, which is what dot_rows reads.
 //
@@ -25,7 +26,11 @@ struct KvShape {
     friend bool operator==(const KvShape&, const KvShape&) = default;
 };
 
-enum class KvType { f32, f16 };
+enum class KvType { f32, f16, int8 };
+
+constexpr std::size_t kv_element_bytes(KvType type) noexcept {
+    return type == KvType::f32 ? sizeof(float) : type == KvType::f16 ? sizeof(float16) : sizeof(std::int8_t);
+}
 
 class KvCache {
   public:
@@ -50,6 +55,14 @@ class KvCache {
         return keys<Element>(layer, block, kv_head) + shape_.num_layers * layer_size();
     }
 
+    // The scales [block_tokens] of one head in one block, of an int8 cache.
+    const float* key_scales(std::size_t layer, std::size_t block, std::size_t kv_head) const noexcept {
+        return scales_ + offset(layer, block, kv_head) / shape_.head_dim;
+    }
+    const float* value_scales(std::size_t layer, std::size_t block, std::size_t kv_head) const noexcept {
+        return key_scales(layer, block, kv_head) + shape_.num_layers * layer_size() / shape_.head_dim;
+    }
+
   private:
     struct Free {
         void operator()(std::byte* memory) const noexcept;
@@ -65,6 +78,7 @@ class KvCache {
     std::size_t num_bytes_;
     std::unique_ptr<std::byte, Free> memory_;
     std::byte* first_ = nullptr;  // 64-byte aligned within memory_: keys, then values
+    float* scales_ = nullptr;     // of keys, then of values, behind them
 };
 
 }  // namespace tercet

@@ -117,7 +117,7 @@ struct PlaneInput {
 // machine that takes longer still.
 namespace cost {
 inline constexpr double worth_sharing = 6'000;   // a task that threads share costs about one
-inline constexpr double piece = 5'000;           // small enough that threads finish together, large enough to stream
+inline constexpr double piece = 12'000;          // small enough that threads finish together, large enough to stream
 inline constexpr double most_pieces_each = 16;
 inline constexpr double ternary_product = 0.01;  // of one weight and one int8 activation
 inline constexpr double ternary_by_float = 0.04; // of one weight and one float

@@ -36,6 +36,7 @@ void Decoder::forward(KvCache& cache, const Batch& batch, float* logits, TwoStag
         for (std::size_t i = 0; i < rows; ++i) rotate_in(kernels().floats, *rotation, wanted_.data() + i * hidden, hidden);
     }
     project(team_, weights_.output_head, wanted_.data(), rows, logits, two_stage);
+    profile_.add(Operation::output_head);
 }
 
 void Decoder::hidden_states(KvCache& cache, const Batch& batch, float* states) {
@@ -48,10 +49,13 @@ void Decoder::hidden_states(KvCache& cache, const Batch& batch, float* states) {
 // Everything but the output head: states[i] = norm(x of token logit_rows[i]).
 void Decoder::run_layers(KvCache& cache, const Batch& batch, float* states) {
     const std::size_t tokens = batch.token_ids.size(), hidden = config_.hidden_size;
+    profile_.begin_step();
     for (std::size_t begin = 0; begin < tokens; begin += tokens_per_step) {
         const std::size_t end = std::min(begin + tokens_per_step, tokens);
         place_tokens(batch, begin, end);
+        profile_.add(Operation::preparation);
         embed_tokens(batch.token_ids.subspan(begin, end - begin));
+        profile_.add(Operation::embedding);
         for (std::size_t layer = 0; layer < config_.num_layers; ++layer) {
             attention(layer, cache);
             feed_forward(weights_.layers[layer]);
@@ -63,6 +67,7 @@ void Decoder::run_layers(KvCache& cache, const Batch& batch, float* states) {
                                           config_.rms_norm_epsilon, states + i * hidden);
             }
         }
+        profile_.add(Operation::final_norm);
     }
 }
 
@@ -72,7 +77,8 @@ std::size_t Decoder::scratch_bytes() const noexcept {
          {&angles_.cosines, &angles_.sines, &local_angles_.cosines, &local_angles_.sines, &residual_, &query_, &key_, &value_,
           &gate_, &up_, &branch_, &wanted_})
         floats += buffer->size();
-    return floats * sizeof(float) + input_.scratch_bytes() + own_input_.scratch_bytes() + team_.scratch_bytes();
+    return floats * sizeof(float) + input_.scratch_bytes() + own_input_.scratch_bytes() + shared_spans_.num_bytes() +
+           team_.scratch_bytes();
 }
 
 // x = embedding[token_ids] * embedding_scale
@@ -96,7 +102,9 @@ void Decoder::attention(std::size_t layer, KvCache& cache) {
     const RotaryAngles& angles = window == 0 ? angles_ : local_angles_;
 
     normalize_residual(weights.attention_norm, weights.q);
+    profile_.add(Operation::attention_norm);
     project_input({{weights.q, query_.data()}, {weights.k, key_.data()}, {weights.v, value_.data()}});
+    profile_.add(Operation::query_key_value);
 
     const double row_work = cost::value * static_cast<double>(config_.query_size() + 2 * config_.kv_size());
     team_.for_each(places_.size(), row_work, [&](std::size_t token) {
@@ -114,12 +122,16 @@ void Decoder::attention(std::size_t layer, KvCache& cache) {
         cache.store(floats, layer, static_cast<std::size_t>(block_table[position / block_tokens]), position % block_tokens,
                     key, value_.data() + token * config_.kv_size());
     });
+    profile_.add(Operation::rotation);
 
     input_.prepare(places_.size(), config_.query_size(), config_.quantize_activations);
-    attend(team_, cache, layer, places_, window, query_.data(), config_.num_heads, input_.row(0));
+    attend(team_, cache, layer, places_, window, query_.data(), config_.num_heads, shared_spans_, input_.row(0));
+    profile_.add(Operation::attention);
     team_.for_each(places_.size(), row_work,
                    [&](std::size_t token) { finish_input(weights.attention_sub_norm, weights.o, token); });
+    profile_.add(Operation::attention_sub_norm);
     add_to_residual(weights.o, weights.attention_post_norm);
+    profile_.add(Operation::attention_output);
 }
 
 // x = x + post_norm( Down( sub_norm( activation(Gate h) * (Up h) ) ) ),  h = norm(x)
@@ -128,14 +140,18 @@ void Decoder::feed_forward(const LayerWeights& weights) {
     const std::size_t ffn = config_.ffn_size;
 
     normalize_residual(weights.ffn_norm, weights.gate);
+    profile_.add(Operation::ffn_norm);
     project_input({{weights.gate, gate_.data()}, {weights.up, up_.data()}});
+    profile_.add(Operation::gate_up);
 
     input_.prepare(places_.size(), ffn, config_.quantize_activations);
     team_.for_each(places_.size(), cost::value * static_cast<double>(2 * ffn), [&](std::size_t token) {
         gated(gate_.data() + token * ffn, up_.data() + token * ffn, ffn, input_.row(token));
         finish_input(weights.ffn_sub_norm, weights.down, token);
     });
+    profile_.add(Operation::ffn_sub_norm);
     add_to_residual(weights.down, weights.ffn_post_norm);
+    profile_.add(Operation::down);
 }
 
 // Positions, block tables and rotations of tokens [begin, end), and room for everything that a step computes.

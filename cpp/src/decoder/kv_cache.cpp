@@ -11,7 +11,7 @@ namespace tercet {
 namespace {
 
 std::size_t checked_bytes(const KvShape& shape, KvType type) {
-    std::size_t bytes = 2 * (type == KvType::f32 ? sizeof(float) : sizeof(float16));  // key and value
+    std::size_t bytes = 2 * kv_element_bytes(type);  // key and value
     const std::size_t sizes[] = {shape.num_layers, shape.num_kv_heads, shape.head_dim, shape.num_blocks, shape.block_tokens};
     for (const std::size_t size : sizes) {
         if (size == 0 || bytes > static_cast<std::size_t>(std::numeric_limits<std::ptrdiff_t>::max()) / size)
@@ -23,9 +23,17 @@ std::size_t checked_bytes(const KvShape& shape, KvType type) {
     return bytes;
 }
 
+// The scales of keys and values: fewer bytes than the codes unless heads are tiny, so they fit an address, too.
+std::size_t scale_bytes(const KvShape& shape, KvType type) noexcept {
+    if (type != KvType::int8) return 0;
+    return 2 * sizeof(float) * shape.num_layers * shape.num_kv_heads * shape.num_blocks * shape.block_tokens;
+}
+
 }  // namespace
 
 KvCache::KvCache(const KvShape& shape, KvType type) : shape_(shape), type_(type), num_bytes_(checked_bytes(shape, type)) {
+    const std::size_t rows_bytes = (num_bytes_ + sizeof(float) - 1) / sizeof(float) * sizeof(float);
+    num_bytes_ = rows_bytes + scale_bytes(shape, type);
     // calloc takes large pieces fresh from the system, which maps zeros and spends no memory until they are written.
     constexpr std::size_t alignment = 64;  // a row must not straddle cache lines that it need not touch
     memory_.reset(static_cast<std::byte*>(std::calloc(num_bytes_ + alignment, 1)));
@@ -33,6 +41,7 @@ KvCache::KvCache(const KvShape& shape, KvType type) : shape_(shape), type_(type)
     void* first = memory_.get();
     std::size_t space = num_bytes_ + alignment;
     first_ = static_cast<std::byte*>(std::align(alignment, num_bytes_, first, space));
+    scales_ = reinterpret_cast<float*>(first_ + rows_bytes);
 }
 
 void KvCache::Free::operator()(std::byte* memory) const noexcept { std::free(memory); }
@@ -46,6 +55,12 @@ void KvCache::store(const FloatKernels& kernels, std::size_t layer, std::size_t 
             float* const rows = reinterpret_cast<float*>(first_);
             std::copy_n(key + head * head_dim, head_dim, rows + to);
             std::copy_n(value + head * head_dim, head_dim, rows + values + to);
+        } else if (type_ == KvType::int8) {
+            auto* const rows = reinterpret_cast<std::int8_t*>(first_);
+            std::int32_t sum = 0;  // of the codes, which nobody needs here
+            scales_[to / head_dim] = kernels.quantize(key + head * head_dim, head_dim, head_dim, rows + to, &sum);
+            scales_[(values + to) / head_dim] =
+                kernels.quantize(value + head * head_dim, head_dim, head_dim, rows + values + to, &sum);
         } else {
             float16* const rows = reinterpret_cast<float16*>(first_);
             kernels.narrow_f16(key + head * head_dim, head_dim, rows + to);

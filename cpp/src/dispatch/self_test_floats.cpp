@@ -36,6 +36,12 @@ std::vector<Half> halves(RandomValues& random, std::size_t size) {
     return values;
 }
 
+std::vector<std::int8_t> codes(RandomValues& random, std::size_t size) {
+    std::vector<std::int8_t> values(size);
+    for (std::int8_t& value : values) value = static_cast<std::int8_t>(random.byte());
+    return values;
+}
+
 template <class Row, class DotRows>
 Reals dot_rows(DotRows kernel, const std::vector<Row>& rows, RandomValues& random, std::size_t depth) {
     const Reals vectors = random.reals(num_vectors * depth);
@@ -125,6 +131,16 @@ void test_float_kernels(const SelfTestShapes& shapes, const FloatKernels& kernel
         k.softmax(scores.data(), size);
         return scores;
     });
+    test("merge_softmax", [](K k, R random, std::size_t size) {
+        SoftmaxSums sums = {random.reals(1)[0] * 8, 3.7f};
+        const SoftmaxSums other_sums = {random.reals(1)[0] * 8, 2.1f};
+        const Reals other = random.reals(size);
+        Reals out = random.reals(size);
+        k.merge_softmax(&sums, out.data(), other_sums, other.data(), size);
+        out.push_back(sums.greatest);
+        out.push_back(sums.sum);
+        return out;
+    });
     test("dot_rows_f32", [](K k, R random, std::size_t depth) {
         const Reals rows = random.reals(num_rows * depth);
         return dot_rows(k.dot_rows_f32, rows, random, depth);
@@ -135,12 +151,18 @@ void test_float_kernels(const SelfTestShapes& shapes, const FloatKernels& kernel
     test("dot_rows_bf16", [](K k, R random, std::size_t depth) {
         return dot_rows(k.dot_rows_bf16, halves<bfloat16>(random, num_rows * depth), random, depth);
     });
+    test("dot_rows_i8", [](K k, R random, std::size_t depth) {
+        return dot_rows(k.dot_rows_i8, codes(random, num_rows * depth), random, depth);
+    });
     test("add_weighted_rows_f32", [](K k, R random, std::size_t depth) {
         const Reals rows = random.reals(num_rows * depth);
         return add_weighted_rows(k.add_weighted_rows_f32, rows, random, depth);
     });
     test("add_weighted_rows_f16", [](K k, R random, std::size_t depth) {
         return add_weighted_rows(k.add_weighted_rows_f16, halves<float16>(random, num_rows * depth), random, depth);
+    });
+    test("add_weighted_rows_i8", [](K k, R random, std::size_t depth) {
+        return add_weighted_rows(k.add_weighted_rows_i8, codes(random, num_rows * depth), random, depth);
     });
     const auto test_widen = [&]<class Half>(const char* operation,
                                             void (*FloatKernels::*widen)(const Half*, std::size_t, float*) noexcept) {

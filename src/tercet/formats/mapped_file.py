@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tercet.errors import FormatError, ModelNotFoundError, StorageError
+from tercet.formats.weights_memory import chosen_memory, read_into_memory
 
 __all__ = ["MappedFile", "is_file_name", "read_bytes"]
 
@@ -24,13 +25,19 @@ Bytes = npt.NDArray[np.uint8]
 class MappedFile:
     """The bytes of a regular file. Views stay valid as long as somebody holds one; nothing is copied.
 
+    Args:
+        path: the file.
+        memory: one of `tercet.formats.weights_memory.WEIGHTS_MEMORY`; with `huge`, everything is read at once
+            into memory of our own, and views are views of that.
+
     Raises:
+        ParameterError: there is no such memory.
         ModelNotFoundError: nothing is at `path`.
         StorageError: the operating system will not let us read it.
         FormatError: it is empty, or not a regular file.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], memory: str = "mapped") -> None:
         self.path = Path(path)
         try:
             # O_NONBLOCK: opening a pipe must not wait for its writer.
@@ -58,7 +65,13 @@ class MappedFile:
                 f"cannot read {self.path}: {reason.lower()}. Check the path and its permissions."
             ) from error
         self.num_bytes = len(self._map)
-        self._bytes: Bytes = np.frombuffer(self._map, dtype=np.uint8)
+        self.memory: str = chosen_memory(memory, self.num_bytes)
+        """`mapped` or `huge`."""
+        self._bytes: Bytes = (
+            read_into_memory(self.path, self.num_bytes)
+            if self.memory == "huge"
+            else np.frombuffer(self._map, dtype=np.uint8)
+        )
 
     def view(self, offset: int, num_bytes: int, what: str) -> Bytes:
         """Return bytes `offset` to `offset + num_bytes` without copying them.
@@ -75,7 +88,7 @@ class MappedFile:
 
     def read_ahead(self) -> None:
         """Tell the operating system that all of the file is about to be read."""
-        if hasattr(mmap, "MADV_WILLNEED"):
+        if self.memory == "mapped" and hasattr(mmap, "MADV_WILLNEED"):
             self._map.madvise(mmap.MADV_WILLNEED)
 
     def release(self) -> None:

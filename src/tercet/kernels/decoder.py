@@ -259,6 +259,18 @@ class Decoder:
         return self.core.max_context
 
     @property
+    def steps(self) -> int:
+        """Steps that have been computed so far."""
+        return self.core.steps
+
+    def profile(self) -> dict[str, float]:
+        """Seconds that each kind of operation has taken in all steps so far, in the order of a step.
+
+        The counter is always on. What threads wait for each other is in the operation that waits.
+        """
+        return self.core.profile()
+
+    @property
     def scratch_bytes(self) -> int:
         """Memory that steps have needed so far, besides weights and cache; it grows to the largest step."""
         return self.core.scratch_bytes
@@ -331,7 +343,8 @@ class KvCache:
         decoder: the decoder that will fill it.
         num_blocks: blocks that sequences can own together.
         block_tokens: positions in a block.
-        dtype: `f32`, or `f16` for half the memory.
+        dtype: `f32`; `f16` for half the memory; `int8`, with a scale for each token and head, for a bit more
+            than a quarter.
 
     Raises:
         ParameterError: a size is zero, or all together exceed what can be addressed.
@@ -356,7 +369,7 @@ class KvCache:
 
     @property
     def dtype(self) -> str:
-        """`f32` or `f16`."""
+        """`f32`, `f16` or `int8`."""
         return self.core.dtype
 
     @property

@@ -29,6 +29,7 @@ from tercet.formats.matrices import FloatMatrix, PackedMatrix, PlaneMatrix
 from tercet.formats.stored_model import StoredModel
 from tercet.formats.tercet import TercetFile
 from tercet.formats.tercet.layout import VERSION
+from tercet.formats.weights_memory import chosen_memory
 from tercet.models.config import ModelConfig
 from tercet.models.gguf_source import read_gguf_model
 from tercet.models.tensor_names import is_ternary, tensor_shapes
@@ -91,6 +92,8 @@ class LoadedModel:
     """Canonical name -> a ternary matrix whose rows are in another order in the file, in that order."""
     remarks: tuple[str, ...] = ()
     """Oddities of the source that a person should know of."""
+    weights_memory: str = "mapped"
+    """Where the weights of a native file lie: `mapped` or `huge`."""
     release: Callable[[], None] = lambda: None
     """Gives the memory back that reading the mapped source has filled."""
 
@@ -118,6 +121,7 @@ def load_model(
     *,
     layout: str | None = None,
     kernels: KernelConfig | None = None,
+    weights_memory: str = "mapped",
 ) -> LoadedModel:
     """Open the model at `path`.
 
@@ -130,19 +134,22 @@ def load_model(
         layout: how the I2_S tensors of a GGUF file lie, `canonical`, `rows` or `arm`, where that cannot be
             found out.
         kernels: for TL1 and TL2 in a GGUF file, the kernel config of the build that made it.
+        weights_memory: where a native file's weights lie, `mapped`, `huge` or `auto`; see
+            `tercet.formats.weights_memory`. What is converted on loading lies in our own memory anyway.
 
     Raises:
-        ParameterError: there is no such layout.
+        ParameterError: there is no such layout, or no such memory.
         FormatError: it is damaged, or its parts do not fit together.
         UnsupportedFormatError: it is a file of another kind.
         UnsupportedModelError: it holds a model that this release does not run.
         ModelNotFoundError, StorageError: it is not there, or cannot be read.
     """
     found = Path(path)
+    chosen_memory(weights_memory, 0)  # refuses what there is not, whatever the file
     if found.is_dir():
         return _load_stored(_with_tokenizer(HuggingFaceFolder(found).stored_model()), packing)
     if TercetFile.recognizes(found):
-        return _load_native(TercetFile(found, verify))
+        return _load_native(TercetFile(found, verify, weights_memory))
     if GgufFile.recognizes(found):
         return _load_stored(read_gguf_model(found, _checked_layout(layout), kernels), packing)
     if found.suffix == SAFETENSORS and (found.parent / "config.json").is_file():
@@ -212,6 +219,7 @@ def _load_native(file: TercetFile) -> LoadedModel:
         chat_template=header.chat_template,
         generation_config=header.generation,
         metadata=header.metadata,
+        weights_memory=file.memory,
         release=file.release,
     )
 

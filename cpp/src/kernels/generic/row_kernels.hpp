@@ -1,4 +1,4 @@
-// Kernels on row-major matrices of f32, f16 or bf16: dot products (output head, attention scores), weighted sums of rows
+// Kernels on row-major matrices of f32, f16, bf16 or int8: dot products (output head, attention scores), weighted sums of rows
 // (attention values), conversion of single rows.
 //
 // The head is the largest matrix of the model and is read once per step, so it has to stream. Several rows are summed at
@@ -173,12 +173,20 @@ void dot_rows_bf16(const bfloat16* rows, std::size_t num_rows, std::size_t depth
                    std::size_t vector_stride, std::size_t num_vectors, float* out, std::size_t out_stride) noexcept {
     dot_rows(rows, num_rows, depth, vectors, vector_stride, num_vectors, out, out_stride);
 }
+void dot_rows_i8(const std::int8_t* rows, std::size_t num_rows, std::size_t depth, const float* vectors,
+                 std::size_t vector_stride, std::size_t num_vectors, float* out, std::size_t out_stride) noexcept {
+    dot_rows(rows, num_rows, depth, vectors, vector_stride, num_vectors, out, out_stride);
+}
 void add_weighted_rows_f32(const float* rows, std::size_t num_rows, std::size_t depth, const float* weights,
                            std::size_t weight_stride, std::size_t num_vectors, float* out) noexcept {
     add_weighted_rows(rows, num_rows, depth, weights, weight_stride, num_vectors, out);
 }
 void add_weighted_rows_f16(const float16* rows, std::size_t num_rows, std::size_t depth, const float* weights,
                            std::size_t weight_stride, std::size_t num_vectors, float* out) noexcept {
+    add_weighted_rows(rows, num_rows, depth, weights, weight_stride, num_vectors, out);
+}
+void add_weighted_rows_i8(const std::int8_t* rows, std::size_t num_rows, std::size_t depth, const float* weights,
+                          std::size_t weight_stride, std::size_t num_vectors, float* out) noexcept {
     add_weighted_rows(rows, num_rows, depth, weights, weight_stride, num_vectors, out);
 }
 void widen_f16(const float16* from, std::size_t size, float* to) noexcept { widen(from, size, to); }

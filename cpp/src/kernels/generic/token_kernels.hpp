@@ -142,7 +142,7 @@ void rotate(float* head, const float* cosines, const float* sines, std::size_t h
         });
 }
 
-void softmax(float* scores, std::size_t size) noexcept {
+SoftmaxSums softmax(float* scores, std::size_t size) noexcept {
     f32x16 greatest = splat(scores[0]);
     std::size_t whole = size / lanes * lanes;
     for (std::size_t i = 0; i < whole; i += lanes) greatest = greater(load(scores + i), greatest);
@@ -160,8 +160,22 @@ void softmax(float* scores, std::size_t size) noexcept {
         store_tail(scores + whole, exponential(load_tail(scores + whole, size - whole) - shift), size - whole);
         sums = sums + load_tail(scores + whole, size - whole);
     }
-    const f32x16 factor = splat(1.0F / sum_lanes(sums));
+    const float sum = sum_lanes(sums);
+    const f32x16 factor = splat(1.0F / sum);
     map_vectors(size, scores, [=](auto read) TERCET_LAMBDA { return read(static_cast<const float*>(scores)) * factor; });
+    return {maximum, sum};
+}
+
+void merge_softmax(SoftmaxSums* sums, float* out, SoftmaxSums other_sums, const float* other, std::size_t size) noexcept {
+    const float greatest = other_sums.greatest > sums->greatest ? other_sums.greatest : sums->greatest;
+    float differences[lanes] = {sums->greatest - greatest, other_sums.greatest - greatest};
+    store(differences, exponential(load(differences)));
+    const float mine = sums->sum * differences[0], theirs = other_sums.sum * differences[1], total = mine + theirs;
+    const f32x16 my_share = splat(mine / total), their_share = splat(theirs / total);
+    map_vectors(size, out, [=](auto read) TERCET_LAMBDA {
+        return read(static_cast<const float*>(out)) * my_share + read(other) * their_share;
+    });
+    *sums = {greatest, total};
 }
 
 }  // namespace

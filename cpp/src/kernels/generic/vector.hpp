@@ -96,6 +96,15 @@ TERCET_INLINE Value load_lanes(const Element* from) {
 
 TERCET_INLINE f32x16 load(const float* from) { return load_lanes<f32x16>(from); }
 TERCET_INLINE i32x16 load(const std::int32_t* from) { return load_lanes<i32x16>(from); }
+TERCET_INLINE f32x16 load(const std::int8_t* from) {  // widened, exactly
+    f32x16 out;
+    for (std::size_t p = 0; p < num_registers; ++p) {
+        i8_quarter_register narrow;
+        std::memcpy(&narrow, from + p * register_lanes, sizeof narrow);
+        out.part[p] = __builtin_convertvector(__builtin_convertvector(narrow, i32_register), f32_register);
+    }
+    return out;
+}
 TERCET_INLINE void store(float* to, f32x16 value) {
     for (std::size_t p = 0; p < num_registers; ++p) {
         std::memcpy(to + p * register_lanes, &value.part[p], register_bytes);

@@ -38,12 +38,14 @@ THREADS_FROM_BYTES = 1 << 20
 
 
 class TercetFile:
-    """An open native file. Everything it hands out is a read-only view into the mapped file.
+    """An open native file. Everything it hands out is a read-only view into the mapped file, or into the copy
+    of it that `memory` asks for.
 
     Args:
         path: the file.
         verify: whether to check the content against its checksums. By default files up to 4 GiB are checked,
             those above 64 MiB only when they are opened first, see `tercet.formats.tercet.verified`.
+        memory: where the bytes lie, one of `tercet.formats.weights_memory.WEIGHTS_MEMORY`.
 
     Raises:
         FormatError: the file is truncated, malformed, or of another kind.
@@ -52,8 +54,11 @@ class TercetFile:
         ModelNotFoundError, StorageError: it is not there, or cannot be read.
     """
 
-    def __init__(self, path: str | os.PathLike[str], verify: bool | None = None) -> None:
-        self._file = MappedFile(path)
+    def __init__(
+        self, path: str | os.PathLike[str], verify: bool | None = None, memory: str = "mapped"
+    ) -> None:
+        self._file = MappedFile(path, memory)
+        self.memory = self._file.memory
         self.path: Path = self._file.path
         self.num_bytes = self._file.num_bytes
         first = self._file.view(0, min(PREAMBLE_BYTES, self.num_bytes), "the preamble").tobytes()
