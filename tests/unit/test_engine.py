@@ -3,76 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet.engine.engine import Engine, Logits
+from counting_engine import BLOCK_TOKENS, CountingRunner, expected, finish, make_request
+from tercet.engine.engine import Engine
 from tercet.engine.kv_blocks import KvBlockPool
 from tercet.engine.plan import Chunk, StepLimits, plan_step
-from tercet.engine.request import Request
 from tercet.engine.result import result_of
 from tercet.engine.stream import TextStream
-from tercet.engine.text_output import TextOutput
 from tercet.errors import ContextLengthError, ParameterError
-from tercet.sampling.params import SamplingParams
-
-BLOCK_TOKENS = 4
-VOCAB = 1000
-
-
-class CountingRunner:
-    """The next token is the sum of all tokens so far, modulo 1000; records what it was asked to do.
-
-    Like a real cache it knows only the tokens that it was fed, by block, so a wrong position or block shows.
-    """
-
-    def __init__(self, fail_on: int | None = None) -> None:
-        self.memory: dict[tuple[int, int], int] = {}
-        self.steps: list[list[int]] = []
-        self.fail_on = fail_on
-
-    def _feed(self, tokens: Sequence[int], begin: int, blocks: Sequence[int]) -> list[int]:
-        for position, token in enumerate(tokens, begin):
-            self.memory[blocks[position // BLOCK_TOKENS], position % BLOCK_TOKENS] = token
-        known = [
-            self.memory[blocks[position // BLOCK_TOKENS], position % BLOCK_TOKENS]
-            for position in range(begin + len(tokens))
-        ]
-        return [sum(known[: end + 1]) % VOCAB for end in range(begin, begin + len(tokens))]
-
-    def run(self, chunks: Sequence[Chunk]) -> Logits:
-        self.steps.append([chunk.num_tokens for chunk in chunks])
-        rows = []
-        for chunk in chunks:
-            request = chunk.request
-            if self.fail_on in request.prompt_ids:
-                raise MemoryError("no")
-            sums = self._feed(
-                request.tokens(request.num_cached, chunk.num_tokens), request.num_cached, request.blocks
-            )
-            if chunk.samples:
-                rows.append([float(sums[-1])])
-        return np.array(rows, np.float32).reshape(len(rows), 1)
-
-    def score(self, token_ids: Sequence[int], num_cached: int, blocks: Sequence[int]) -> Logits:
-        return np.array([[value] for value in self._feed(token_ids, num_cached, blocks)], np.float32)
-
-    def sample(self, logits: Logits, request: Request) -> int:
-        return int(logits[0])
-
-
-class Digits:
-    """Each token's text is its number and a space."""
-
-    def push(self, token_id: int) -> str:
-        return f"{token_id} "
-
-    def finish(self) -> str:
-        return ""
 
 
 def make_engine(
@@ -81,31 +23,6 @@ def make_engine(
     ticks = itertools.count(1.0)
     runner = runner or CountingRunner()
     return Engine(runner, KvBlockPool(num_blocks, BLOCK_TOKENS), limits, clock=lambda: next(ticks)), runner
-
-
-def make_request(
-    prompt: list[int], max_tokens: int = 5, stop: tuple[str, ...] = (), eos: int = -1
-) -> Request:
-    return Request(
-        prompt,
-        SamplingParams(max_tokens=max_tokens, stop=stop, seed=1),
-        max_tokens,
-        frozenset([eos]),
-        TextOutput(Digits(), stop),
-    )
-
-
-def expected(prompt: list[int], count: int) -> list[int]:
-    tokens = list(prompt)
-    for _ in range(count):
-        tokens.append(sum(tokens) % VOCAB)
-    return tokens[len(prompt) :]
-
-
-def finish(engine: Engine, *requests: Request) -> None:
-    for request in requests:
-        while not request.finished:
-            engine.advance(request)
 
 
 def test_one_request_from_prompt_to_result() -> None:
@@ -269,8 +186,22 @@ def test_tokens_do_not_depend_on_company(
 
 
 def test_planning_changes_nothing() -> None:
-    waiting = [make_request([1, 2, 3]), make_request([4])]
-    first = plan_step(waiting, [], 10, BLOCK_TOKENS, StepLimits())
-    assert first == plan_step(waiting, [], 10, BLOCK_TOKENS, StepLimits())
-    assert first.admitted == tuple(waiting)
-    assert [request.blocks for request in waiting] == [[], []]
+    running = [make_request([1, 2, 3]), make_request([4])]
+    first = plan_step(running, StepLimits())
+    assert first == plan_step(running, StepLimits())
+    assert first == (Chunk(running[1], 1, samples=True), Chunk(running[0], 3, samples=True))
+    assert [request.num_cached for request in running] == [0, 0]
+
+
+def test_everybodys_token_comes_before_guesses_and_those_before_prompts() -> None:
+    one, two, prompt = make_request([1]), make_request([2]), make_request([3] * 9)
+    one.proposed_ids, two.proposed_ids = [5, 6, 7], [8, 9]
+
+    def sizes(budget: int) -> list[tuple[int, int]]:
+        plan = plan_step([one, two, prompt], StepLimits(budget))
+        return [(chunk.num_tokens, chunk.num_proposed) for chunk in plan]
+
+    assert sizes(1) == [(1, 0)]
+    assert sizes(2) == [(1, 0), (1, 0)]
+    assert sizes(4) == [(3, 2), (1, 0)]
+    assert sizes(9) == [(4, 3), (3, 2), (2, 0)]

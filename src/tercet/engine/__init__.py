@@ -5,7 +5,9 @@ the free memory and says which tokens of which request to compute; it reads no c
 **Run** (`runner`): the plan becomes one `decoder.forward` call. **Commit** (`engine`): one token is sampled
 for every sequence that reached its end, text comes out, finished requests give their memory back.
 
-`request` is the state of one request, `kv_blocks` the memory of all, `text_output` turns token ids into
+`request` is the state of one request, `kv_blocks` the memory of all, `sequence_blocks` how one comes by its
+share, some of it as earlier requests left it (`prefix_index`). `speculation` guesses tokens that a step then
+checks, by `prompt_lookup` or a `draft` model. `text_output` turns token ids into
 text that is never taken back, `memory` asks the operating system what it all costs. `opening`
 puts an engine together, within a budget if there is one (`memory_plan`); `processors` and `control_groups`
 say what of the machine this process may use.

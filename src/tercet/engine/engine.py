@@ -3,6 +3,12 @@
 `advance` is called by whoever waits for a token, from any thread: it advances *every* running request,
 so callers that generate at the same time share the weights that a step reads. One request's failure never
 ends the engine: if a step fails, the requests it carried finish with that error and the others go on.
+
+Two things save work and change no token. Where the pool keeps prefixes, full blocks of keys and values are
+published under the name of their tokens (`tercet.engine.prefix_index`), and a request that begins with them
+does not compute them again. And a step may check guesses at the next tokens (`tercet.engine.speculation`):
+after each guess the token is drawn that would have been drawn without it, and the first that differs ends
+the row. What was written for wrong guesses is overwritten by the next step.
 """
 
 from __future__ import annotations
@@ -19,8 +25,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tercet.engine.kv_blocks import KvBlockPool
-from tercet.engine.plan import Chunk, Plan, StepLimits, plan_embedding, plan_step
+from tercet.engine.plan import Chunk, StepLimits, plan_embedding, plan_step
 from tercet.engine.request import FinishReason, Request
+from tercet.engine.sequence_blocks import publish_blocks, release_blocks, take_blocks
+from tercet.engine.speculation import Speculation
 from tercet.errors import ContextLengthError
 
 Logits = npt.NDArray[np.float32]
@@ -30,7 +38,7 @@ class StepRunner(Protocol):
     """The arithmetic that the engine stands on; `tercet.engine.runner.Runner` is the real one."""
 
     def run(self, chunks: Sequence[Chunk]) -> Logits:
-        """Compute the chunks of one step; logits [S, vocab] after each of the S that sample."""
+        """Compute the chunks of one step; logits [rows, vocab] after the last `num_drawn` tokens of each."""
 
     def score(self, token_ids: Sequence[int], num_cached: int, blocks: Sequence[int]) -> Logits:
         """Logits [tokens, vocab] after every one of the tokens."""
@@ -45,7 +53,15 @@ class StepRunner(Protocol):
 
 
 class Engine:
-    """Runs requests over one decoder and one KV cache. Thread-safe."""
+    """Runs requests over one decoder and one KV cache. Thread-safe.
+
+    Args:
+        runner: the decoder and the cache.
+        pool: the blocks of the cache.
+        limits: how large a step may become.
+        clock: seconds.
+        speculation: who guesses tokens, None for nobody.
+    """
 
     def __init__(
         self,
@@ -53,10 +69,13 @@ class Engine:
         pool: KvBlockPool,
         limits: StepLimits | None = None,
         clock: Callable[[], float] = time.perf_counter,
+        *,
+        speculation: Speculation | None = None,
     ) -> None:
         self.runner = runner
         self.pool = pool
         self.limits = limits or StepLimits()
+        self._speculation = speculation
         self._clock = clock
         self._waiting: deque[Request] = deque()
         self._running: list[Request] = []
@@ -116,7 +135,7 @@ class Engine:
     def _blocks(self, lengths: Sequence[int]) -> Iterator[list[list[int]]]:
         """Own blocks for sequences of these lengths for a while."""
         counts = [self.pool.blocks_for(length) for length in lengths]
-        while self.pool.num_free < sum(counts):
+        while self.pool.num_available < sum(counts):
             self._step()  # running requests hold the rest; they end
         owned = [self.pool.allocate(count) for count in counts]
         try:
@@ -126,43 +145,69 @@ class Engine:
 
     def _step(self) -> None:
         self._end_cancelled()
-        plan = self._plan()
-        if not plan.chunks:
-            return
+        self._admit()
+        carried = list(self._running)
         try:
-            logits = self.runner.run(plan.chunks)
+            if self._speculation is not None:
+                self._speculation.propose([one for one in carried if one.is_generating])
+            chunks = plan_step(self._running, self.limits)
+            if not chunks:
+                return
+            carried = [chunk.request for chunk in chunks]
+            logits = self.runner.run(chunks)
         except Exception as error:
-            for chunk in plan.chunks:
-                self._fail(chunk.request, error)
+            for request in carried:
+                self._fail(request, error)
             return
-        self._commit(plan.chunks, logits)
+        self._commit(chunks, logits)
 
     def _end_cancelled(self) -> None:
         for request in [*self._running, *self._waiting]:
             if request.cancel_requested:
                 self._finish(request, "cancelled")
 
-    def _plan(self) -> Plan:
-        plan = plan_step(
-            self._waiting, self._running, self.pool.num_free, self.pool.block_tokens, self.limits
-        )
-        for request in plan.admitted:
-            request.blocks = self.pool.allocate(self.pool.blocks_for(request.max_cached))
-            self._waiting.popleft()
+    def _admit(self) -> None:
+        """Let waiting requests run, in order, while there is room in the step and in the cache."""
+        room = self.limits.max_step_tokens - sum(request.num_pending for request in self._running)
+        while self._waiting and room > 0 and len(self._running) < self.limits.max_sequences:
+            if not take_blocks(self.pool, self._waiting[0]):
+                break
+            request = self._waiting.popleft()
             self._running.append(request)
-        return plan
+            room -= request.num_pending
 
     def _commit(self, chunks: Sequence[Chunk], logits: Logits) -> None:
-        rows = iter(logits)
+        begin = 0
         for chunk in chunks:
-            request = chunk.request
-            request.num_cached += chunk.num_tokens
-            if not chunk.samples:
-                continue
+            end = begin + chunk.num_drawn
             try:
-                self._accept(request, self.runner.sample(next(rows), request))
+                self._commit_chunk(chunk, logits[begin:end])
             except Exception as error:
-                self._fail(request, error)
+                self._fail(chunk.request, error)
+            begin = end
+
+    def _commit_chunk(self, chunk: Chunk, logits: Logits) -> None:
+        request = chunk.request
+        proposed, request.proposed_ids = request.proposed_ids[: chunk.num_proposed], []
+        request.num_cached += chunk.num_tokens - chunk.num_proposed
+        publish_blocks(self.pool, request)
+        num_accepted = 0
+        for index, row in enumerate(logits):
+            token = self.runner.sample(row, request)
+            is_accepted = proposed[index : index + 1] == [token]
+            self._accept(request, token)
+            if request.finished or not is_accepted:
+                break
+            num_accepted += 1
+            request.num_cached += 1  # the guess was in the step, so its keys and values are there
+            publish_blocks(self.pool, request)
+        if chunk.samples:
+            request.num_draws += 1
+        if proposed:
+            request.num_proposed += len(proposed)
+            request.num_accepted += num_accepted
+            if self._speculation is not None and not request.finished:
+                self._speculation.checked(request, len(proposed), num_accepted)
 
     def _accept(self, request: Request, token: int) -> None:
         if request.first_token_at is None:
@@ -191,8 +236,9 @@ class Engine:
 
     def _retire(self, request: Request) -> None:
         request.finished_at = self._clock()
-        blocks, request.blocks = request.blocks, []
-        self.pool.release(blocks)
+        release_blocks(self.pool, request)
+        if self._speculation is not None:
+            self._speculation.forget(request)
         if request in self._running:
             self._running.remove(request)
         elif request in self._waiting:

@@ -1,9 +1,8 @@
 """What the next step computes: a pure decision, no clock, no arrays, no side effects.
 
-Policy: every sequence that is generating gets its one token first (latency of the many), then prompts are
-prefilled in chunks with what is left of the token budget (so that a long prompt cannot stall the others),
-then waiting requests are admitted in order. A request is admitted only when the blocks it could ever need
-are free: nothing has to be evicted, and nothing can deadlock.
+Policy: every sequence that is generating gets its one token first (latency of the many), then the tokens
+that are proposed for it (`tercet.engine.speculation`, a few), then prompts are prefilled in chunks with what
+is left of the token budget (so that a long prompt cannot stall the others).
 """
 
 from __future__ import annotations
@@ -28,51 +27,35 @@ class Chunk:
 
     request: Request
     num_tokens: int
-    """Counted from the first token that is not in the cache."""
+    """Counted from the first token that is not in the cache, the proposed ones included."""
     samples: bool
-    """Whether these are its last known tokens, so that the next one can be drawn."""
+    """Whether the last known token is among these, so that the next one can be drawn."""
+    num_proposed: int = 0
+    """How many at the end are proposed: guesses that this step checks."""
+
+    @property
+    def num_drawn(self) -> int:
+        """Tokens from whose logits one may be drawn: the last that is known, and all that are proposed."""
+        return 1 + self.num_proposed if self.samples else 0
 
 
-@dataclass(frozen=True)
-class Plan:
-    """The chunks of one step, and the requests that leave the queue for it."""
-
-    admitted: tuple[Request, ...]
-    chunks: tuple[Chunk, ...]
-
-
-def plan_step(
-    waiting: Sequence[Request],
-    running: Sequence[Request],
-    num_free_blocks: int,
-    block_tokens: int,
-    limits: StepLimits,
-) -> Plan:
+def plan_step(running: Sequence[Request], limits: StepLimits) -> tuple[Chunk, ...]:
     """Choose the tokens of the next step."""
-    budget = limits.max_step_tokens
-    chunks: list[Chunk] = []
-
-    def add(request: Request) -> None:
-        nonlocal budget
-        count = min(request.num_pending, budget)
-        if count > 0:
-            chunks.append(Chunk(request, count, samples=count == request.num_pending))
-            budget -= count
-
     generating = [request for request in running if request.num_pending == 1]
     prefilling = [request for request in running if request.num_pending > 1]
-    for request in generating + prefilling:
-        add(request)
-
-    admitted: list[Request] = []
-    for request in waiting:
-        needed = -(-request.max_cached // block_tokens)
-        if budget == 0 or needed > num_free_blocks or len(running) + len(admitted) == limits.max_sequences:
-            break
-        num_free_blocks -= needed
-        admitted.append(request)
-        add(request)
-    return Plan(tuple(admitted), tuple(chunks))
+    budget = limits.max_step_tokens
+    spare = max(0, budget - len(generating))
+    chunks = []
+    for request in generating[:budget]:
+        proposed = min(len(request.proposed_ids), spare)
+        spare -= proposed
+        chunks.append(Chunk(request, 1 + proposed, samples=True, num_proposed=proposed))
+    for request in prefilling:
+        count = min(request.num_pending, spare)
+        if count > 0:
+            chunks.append(Chunk(request, count, samples=count == request.num_pending))
+            spare -= count
+    return tuple(chunks)
 
 
 def plan_embedding(

@@ -1,7 +1,8 @@
 """The state of one request, from its prompt to its last token.
 
-A request is *waiting* (it owns no memory), then *running* (it owns blocks of the KV cache), then *finished*
-(it owns none again, and `finish_reason` or `error` says why). Only the engine moves it on.
+A request is *waiting* (it owns no memory), then *running* (it owns blocks of the KV cache, the first of which
+it may share with others), then *finished* (it owns none again, and `finish_reason` or `error` says why).
+Only the engine moves it on.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tercet.engine.prefix_index import block_key, root_key
 from tercet.engine.text_output import TextOutput
 from tercet.sampling.params import SamplingParams
 
@@ -30,10 +32,20 @@ class Request:
     max_new_tokens: int
     stop_ids: frozenset[int] = frozenset()
     output: TextOutput | None = None
+    cache_salt: bytes = b""  # only requests with the same one use each other's keys and values
 
     generated_ids: list[int] = field(default_factory=list)
     num_cached: int = 0  # tokens whose keys and values are in the cache
+    num_reused: int = 0  # those of them that an earlier request had left there
     blocks: list[int] = field(default_factory=list)
+    num_published: int = 0  # blocks from the first on that others may read
+    block_keys: list[bytes] = field(default_factory=list)
+
+    proposed_ids: list[int] = field(default_factory=list)  # guesses at what follows, checked by the next step
+    num_proposed: int = 0  # guesses that steps have checked
+    num_accepted: int = 0  # those that were right
+    num_draws: int = 0  # steps after which at least one token was drawn
+
     finish_reason: FinishReason | None = None
     error: BaseException | None = None
     stop_id: int | None = None
@@ -63,11 +75,25 @@ class Request:
         """The most positions it can ever need; the last token is never fed back."""
         return len(self.prompt_ids) + self.max_new_tokens - 1
 
+    @property
+    def is_generating(self) -> bool:
+        """Whether everything but the token that was drawn last is in the cache."""
+        return self.num_pending == 1 and bool(self.generated_ids)
+
     def tokens(self, begin: int, count: int) -> list[int]:
-        """Token ids at positions begin .. begin + count - 1, across the border of prompt and generated."""
-        num_prompt = len(self.prompt_ids)
-        end = begin + count
-        return (
-            self.prompt_ids[begin:end]
-            + self.generated_ids[max(begin - num_prompt, 0) : max(end - num_prompt, 0)]
-        )
+        """Token ids at positions begin .. begin + count - 1: of the prompt, then generated, then proposed."""
+        num_prompt, end = len(self.prompt_ids), begin + count
+        ids = self.prompt_ids[begin:end]
+        if end > num_prompt:
+            ids += self.generated_ids[max(begin - num_prompt, 0) : end - num_prompt]
+        if end > self.num_tokens:
+            ids += self.proposed_ids[max(begin - self.num_tokens, 0) : end - self.num_tokens]
+        return ids
+
+    def prefix_keys(self, num_blocks: int, block_tokens: int) -> list[bytes]:
+        """Names of the first blocks, all full of tokens that are known (`tercet.engine.prefix_index`)."""
+        keys = self.block_keys
+        while len(keys) < num_blocks:
+            parent = keys[-1] if keys else root_key(self.cache_salt)
+            keys.append(block_key(parent, self.tokens(len(keys) * block_tokens, block_tokens)))
+        return keys[:num_blocks]

@@ -18,8 +18,10 @@ class GenerationResult:
     `text` ends before a stop string, `token_ids` after the token that completed it. `finish_reason` is
     "stop" (end-of-text token or stop string), "length" (`max_tokens` or the context is used up) or
     "cancelled". Times are wall-clock seconds from the moment the request was submitted; `tokens_per_second`
-    is `generated_tokens / generation_time_seconds`. `metadata` says more: the seed and sampling in force,
-    what stopped the text, the speed of reading the prompt and of generating apart.
+    is `generated_tokens / generation_time_seconds`. `cached_tokens` of the prompt were not computed, since an
+    earlier request had begun with them (`cache_hit`). `metadata` says more: the seed and sampling in force,
+    what stopped the text, the speed of reading the prompt (of what was computed of it) and of generating
+    apart, and where tokens were guessed, how many, and how many of the guesses were right.
     """
 
     text: str
@@ -31,6 +33,7 @@ class GenerationResult:
     time_to_first_token_seconds: float
     tokens_per_second: float
     cache_hit: bool = False
+    cached_tokens: int = 0
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -54,17 +57,33 @@ def result_of(request: Request, metadata: Mapping[str, Any]) -> GenerationResult
         generation_time_seconds=total,
         time_to_first_token_seconds=to_first,
         tokens_per_second=_rate(generated, total),
+        cache_hit=request.num_reused > 0,
+        cached_tokens=request.num_reused,
         metadata={
             "seed": request.params.seed,
             "sampling": _sampling(request.params),
             "stop_token_id": request.stop_id,
             "stop_string": stop_string,
-            "prompt_tokens_per_second": _rate(len(request.prompt_ids), to_first),
+            "prompt_tokens_per_second": _rate(len(request.prompt_ids) - request.num_reused, to_first),
             # The first token comes out of the prompt's own pass: the others are what generating costs.
             "decode_tokens_per_second": _rate(generated - 1, total - to_first),
+            "speculation": _speculation(request),
             **metadata,
         },
     )
+
+
+def _speculation(request: Request) -> dict[str, float] | None:
+    """What guessing tokens has given; None where none was guessed."""
+    if not request.num_proposed:
+        return None
+    return {
+        "proposed_tokens": request.num_proposed,
+        "accepted_tokens": request.num_accepted,
+        "acceptance": request.num_accepted / request.num_proposed,
+        "steps": request.num_draws,
+        "tokens_per_step": (request.num_draws + request.num_accepted) / request.num_draws,
+    }
 
 
 def _sampling(params: SamplingParams) -> dict[str, Any]:

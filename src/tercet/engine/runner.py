@@ -25,10 +25,12 @@ class Runner:
         self.cache = cache
 
     def run(self, chunks: Sequence[Chunk]) -> Logits:
-        """Logits [S, vocab] after the last token of each of the S chunks that sample, in their order."""
+        """Logits [rows, vocab] after the last `num_drawn` tokens of each of the chunks, in their order."""
         ends = itertools.accumulate(chunk.num_tokens for chunk in chunks)
-        rows = [end - 1 for end, chunk in zip(ends, chunks, strict=True) if chunk.samples]
-        wanted = [chunk.request for chunk in chunks if chunk.samples]
+        rows = [
+            row for end, chunk in zip(ends, chunks, strict=True) for row in range(end - chunk.num_drawn, end)
+        ]
+        wanted = [chunk.request for chunk in chunks for _ in range(chunk.num_drawn)]
         full_rows = [row for row, request in enumerate(wanted) if _is_penalized(request)]
         return self._compute(
             partial(self.decoder.forward, full_rows=full_rows),
