@@ -49,6 +49,12 @@ void for_each_operation(KernelTable& table, Try&& attempt) {
     attempt("widen_f16", table.floats.widen_f16);
     attempt("widen_bf16", table.floats.widen_bf16);
     attempt("narrow_f16", table.floats.narrow_f16);
+    attempt("multiply_high", table.head.multiply_high);
+    attempt("multiply_eight", table.head.multiply_eight);
+    attempt("multiply_six", table.head.multiply_six);
+    attempt("scale_products", table.head.scale_products);
+    attempt("block_maxima", table.head.block_maxima);
+    attempt("sum_of_exponentials", table.head.sum_of_exponentials);
     attempt("read_plain", table.probes.read_plain);
     attempt("read_prefetched", table.probes.read_prefetched);
     attempt("read_streams", table.probes.read_streams);

@@ -15,7 +15,7 @@
 //
 // Four row blocks that lie far apart are read at the same time, with prefetches into L2 running ahead: for 320 weights
 // that is a load, a prefetch, 2 permutes and 5 more instructions. Several tokens take turns after every 48 groups, so
-// that weights come from memory once and from L1 after that, and each brings its part of what comes next.
+// that weights come from memory once and from L1 after that; and they read ahead.
 //
 // Panel form, 4 tokens and more: the multipliers set the pace. The digits of 64 rows x 320 columns are spread to a byte
 // each (20 KB, stays in L1), then blocks of 64 rows x up to 6 tokens (24 accumulators) run over them with vpdpbusd, as
@@ -27,7 +27,8 @@
 // Tried and lost: tables for 48 groups at a time, which stay in L1 while all rows pass by in pieces of 3 KB (38 to 57
 // GMAC/s from memory where whole rows and the whole table in L2 give 60); negation by xor, with the missing ones counted
 // for each row; two row blocks at a time instead of four; whole rows for one token after the other (two tokens from
-// memory: 82 GMAC/s, as memory then rests while the second passes).
+// memory: 82 GMAC/s, as memory then rests while the second passes); two tokens reading ahead by turns (93, not 105), the last two
+// of three (117, not 135).
 #include "five_per_byte_digits.hpp"
 
 #include "../avx512_vnni/two_bit_tiles.hpp"
@@ -42,7 +43,7 @@ constexpr std::size_t groups_per_byte_sum = 6;
 constexpr std::size_t groups_per_word_sum = 48;
 constexpr std::size_t table_bytes = 256;
 constexpr std::size_t num_streams = 4;
-constexpr std::size_t read_ahead_bytes = 4096;
+constexpr std::size_t read_ahead_bytes = 3072;
 constexpr std::size_t panel_units = 4;  // 320 columns
 constexpr std::size_t max_block_tokens = 6;
 
@@ -114,11 +115,11 @@ void make_tables(const TernaryPreparation& task) noexcept {
     }
 }
 
-// out[0..64) of `blocks` row blocks += the sums of up to 48 groups, for one token. Bit g of `read_ahead` says whether the
-// g-th of six groups also brings what lies ahead of it into L2: when several tokens pass by, each brings its part.
-template <std::size_t blocks>
+// out[0..64) of `blocks` row blocks += the sums of up to 48 groups, for one token. Bit g of `read_ahead` says
+// whether the g-th of six groups also brings what lies ahead of it into L2.
+template <std::size_t blocks, unsigned read_ahead>
 void add_groups(const std::uint8_t* packed, std::size_t distance_bytes, std::size_t groups, const std::uint8_t* table,
-                unsigned read_ahead, bool first, std::int32_t* out, std::size_t out_distance) {
+                bool first, std::int32_t* out, std::size_t out_distance) {
     const __m512i weights = _mm512_set1_epi16(0x2001);  // 1 for low, 32 for high
     __m512i sums[blocks][2] = {};
     for (std::size_t begin = 0; begin < groups; begin += groups_per_byte_sum) {
@@ -126,13 +127,11 @@ void add_groups(const std::uint8_t* packed, std::size_t distance_bytes, std::siz
         const auto add_group = [&](std::size_t g) __attribute__((always_inline)) {
             const __m512i low0 = _mm512_load_si512(table), low1 = _mm512_load_si512(table + 64);
             const __m512i high0 = _mm512_load_si512(table + 128), high1 = _mm512_load_si512(table + 192);
-            if (read_ahead >> g & 1)
-#pragma GCC unroll 4
-                for (std::size_t b = 0; b < blocks; ++b)
-                    _mm_prefetch(reinterpret_cast<const char*>(packed) + b * distance_bytes + read_ahead_bytes, _MM_HINT_T1);
 #pragma GCC unroll 4
             for (std::size_t b = 0; b < blocks; ++b) {
-                const __m512i bytes = _mm512_loadu_si512(packed + b * distance_bytes);
+                const std::uint8_t* from = packed + b * distance_bytes;
+                if (read_ahead >> g & 1) _mm_prefetch(reinterpret_cast<const char*>(from) + read_ahead_bytes, _MM_HINT_T1);
+                const __m512i bytes = _mm512_loadu_si512(from);
                 const __mmask64 negative = _mm512_movepi8_mask(bytes);
                 const __m512i l = _mm512_permutex2var_epi8(low0, bytes, low1);
                 const __m512i h = _mm512_permutex2var_epi8(high0, bytes, high1);
@@ -169,23 +168,28 @@ void add_groups(const std::uint8_t* packed, std::size_t distance_bytes, std::siz
         }
 }
 
-using AddGroups = void (*)(const std::uint8_t*, std::size_t, std::size_t, const std::uint8_t*, unsigned, bool, std::int32_t*,
+using AddGroups = void (*)(const std::uint8_t*, std::size_t, std::size_t, const std::uint8_t*, bool, std::int32_t*,
                            std::size_t);
-constexpr AddGroups add_groups_of[num_streams + 1] = {nullptr, add_groups<1>, add_groups<2>, add_groups<3>, add_groups<4>};
+template <unsigned read_ahead>
+constexpr AddGroups add_groups_of[num_streams + 1] = {nullptr, add_groups<1, read_ahead>, add_groups<2, read_ahead>,
+                                                      add_groups<3, read_ahead>, add_groups<4, read_ahead>};
 
 // Row blocks that lie `distance` apart, 1 to 4 of them, for all tokens: 48 groups after 48 groups, which come from L1 for
-// every token but the first.
+// every token but the first. Of two tokens the second reads ahead, three do it by turns: so it was fastest.
 void look_up_blocks(const TernaryMatmul& task, std::size_t block, std::size_t blocks, std::size_t distance) {
-    constexpr unsigned read_ahead[most_table_tokens][most_table_tokens] = {{0b111111}, {0b010101, 0b101010}, {0b001001, 0b010010, 0b100100}};
     const std::size_t groups = groups_of(task.depth), block_bytes = groups * tile_bytes;
     const std::uint8_t* packed = task.packed + (task.row_tile_begin + block) * block_bytes;
     for (std::size_t first = 0; first < groups; first += groups_per_word_sum)
-        for (std::size_t token = 0; token < task.tokens; ++token)
-            add_groups_of[blocks](packed + first * tile_bytes, distance * block_bytes,
-                                  groups - first < groups_per_word_sum ? groups - first : groups_per_word_sum,
-                                  task.prepared + token * task.prepared_stride + first * table_bytes,
-                                  read_ahead[task.tokens - 1][token], first == 0,
-                                  task.out + token * task.out_stride + block * block_rows, distance * block_rows);
+        for (std::size_t token = 0; token < task.tokens; ++token) {
+            const auto& add = task.tokens < 3 ? (token + 1 == task.tokens ? add_groups_of<0b111111> : add_groups_of<0>)
+                              : token == 0    ? add_groups_of<0b001001>
+                              : token == 1    ? add_groups_of<0b010010>
+                                              : add_groups_of<0b100100>;
+            add[blocks](packed + first * tile_bytes, distance * block_bytes,
+                        groups - first < groups_per_word_sum ? groups - first : groups_per_word_sum,
+                        task.prepared + token * task.prepared_stride + first * table_bytes, first == 0,
+                        task.out + token * task.out_stride + block * block_rows, distance * block_rows);
+        }
 }
 
 void look_up(const TernaryMatmul& task) noexcept {
