@@ -1,4 +1,5 @@
-// The sampler. One per thread, so that its scratch memory stays and callers need no lock.
+// The sampler, with the kernels of TERCET_ISA or the best. One per thread, so that its scratch memory stays and callers
+// need no lock.
 #include <nanobind/ndarray.h>
 
 #include "bindings.hpp"
@@ -23,7 +24,7 @@ std::int32_t sample(const Logits& logits, double temperature, std::uint32_t top_
                             static_cast<float>(presence_penalty),
                             static_cast<float>(frequency_penalty),
                             seed};
-    thread_local Sampler sampler;
+    thread_local Sampler sampler(table_of({}).head);
     const nb::gil_scoped_release release;
     return sampler.sample({logits.data(), logits.size()}, rule, span_of(prompt_ids), span_of(generated_ids), step);
 }

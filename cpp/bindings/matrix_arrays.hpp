@@ -4,8 +4,6 @@
 
 #include <nanobind/ndarray.h>
 
-#include <algorithm>
-#include <cmath>
 #include <utility>
 
 #include "packed_matrix.hpp"
@@ -59,7 +57,7 @@ class PlaneMatrixArray {
         if (depth < 1 || depth > max_plane_depth)
             reject("PlaneMatrix", "depth", "1 to " + std::to_string(max_plane_depth), std::to_string(depth));
         if (rows < 1 || rows > std::size_t{1} << 31) reject("PlaneMatrix", "rows", "1 to 2^31", std::to_string(rows));
-        matrix_ = {type == "int8_planes" ? 8 : 6, data_.data(), nullptr, rows, depth, scales_.data(), 0.0F};
+        matrix_ = {type == "int8_planes" ? 8 : 6, data_.data(), nullptr, rows, depth, scales_.data()};
         const std::size_t high_bytes = rows * matrix_.chunks() * four_bit_chunk_bytes;
         const std::size_t expected = high_bytes + rows * matrix_.chunks() * matrix_.low_chunk_bytes();
         if (data_.size() != expected)
@@ -68,7 +66,8 @@ class PlaneMatrixArray {
             reject("PlaneMatrix", "scales", std::to_string(rows) + " numbers", std::to_string(scales_.size()));
         matrix_.low = data_.data() + high_bytes;
         for (std::size_t row = 0; row < rows; ++row)
-            matrix_.largest_scale = std::max(matrix_.largest_scale, std::fabs(scales_.data()[row]));
+            matrix_.mean_square_scale += static_cast<double>(scales_.data()[row]) * static_cast<double>(scales_.data()[row]);
+        matrix_.mean_square_scale /= static_cast<double>(rows);
     }
 
     const PlaneMatrix& matrix() const noexcept { return matrix_; }

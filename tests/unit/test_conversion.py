@@ -17,6 +17,7 @@ from tercet.errors import FormatError, ParameterError, StorageError
 from tercet.formats.floats import from_float32, to_float32
 from tercet.formats.matrices import FloatMatrix, PackedMatrix
 from tercet.models.loading import LoadedModel, load_model
+from tercet.models.registry import resolve
 from tercet.models.saving import save_huggingface_folder
 from tercet.quantization.packings import packing
 from tercet.quantization.ternary_tensor import TernaryTensor
@@ -243,3 +244,27 @@ def test_numbers_for_people() -> None:
         "0 bytes", "999 bytes", "1.0 kB", "62.0 kB", "657.0 MB", "1180.0 GB",
     ]  # fmt: skip
     assert [shown_count(n) for n in (7, 36_900, 2_412_820_480)] == ["7", "36.9 k", "2.4 B"]
+
+
+@pytest.mark.parametrize(("head", "stored"), [("int8", "int8_planes"), ("6bit", "int6_planes")])
+def test_a_head_in_planes(tmp_path: Path, head: str, stored: str) -> None:
+    """It is written, read back, kept by a second conversion, and turned into floats for other formats."""
+    source = load_model(resolve(None))
+    planes = tmp_path / "planes.tercet"
+    done = convert(source, planes, head=head)
+    assert done.verification is not None
+    assert done.verification.passed
+    model = load_model(planes)
+    assert model.tensors["embedding"].type == stored
+    assert model.tensors["embedding"].granularity is None
+    convert(planes, tmp_path / "again.tercet", verify=False)
+    assert (tmp_path / "again.tercet").read_bytes() == planes.read_bytes()
+    convert(planes, tmp_path / "floats.tercet", head="f32", verify=False)
+    floats = load_model(tmp_path / "floats.tercet")
+    before, after = (m.reference_weights["embedding"] for m in (model, floats))
+    assert np.array_equal(np.asarray(before), np.asarray(after))
+    convert(planes, tmp_path / "model.gguf")
+    with pytest.raises(ParameterError, match="there is no head 'int4'"):
+        convert(source, tmp_path / "other.tercet", head="int4")
+    with pytest.raises(ParameterError, match="is for native files"):
+        convert(source, tmp_path / "other.gguf", head="int8")

@@ -1,5 +1,6 @@
-// Rows of whole numbers times int8 vectors: the output heads and embeddings that are stored as int8_planes or int6_planes.
+// The end of a step: logits from a head in planes, and what looks at all of them to choose a token.
 //
+// Rows of whole numbers times int8 vectors are the heads and embeddings that are stored as int8_planes or int6_planes.
 // A weight w is stored as the unsigned code u = w + bias, its upper four bits in one plane and the rest in another, so that
 // a product that is content with four bits reads half of the memory:
 //
@@ -20,6 +21,7 @@
 
 namespace tercet {
 
+inline constexpr std::size_t logit_block = 64;
 inline constexpr std::size_t plane_chunk_columns = 128;
 inline constexpr std::size_t four_bit_chunk_bytes = 64, two_bit_chunk_bytes = 32;
 // Products stay below 2^31: 255 * 128 * 2^16.
@@ -58,9 +60,16 @@ struct HeadKernels {
     void (*multiply_eight)(const PlaneMatmul& task) noexcept;  // code = 16 high + low
     void (*multiply_six)(const PlaneMatmul& task) noexcept;    // code = 4 high + low
     void (*scale_products)(const PlaneScaling& task) noexcept;
+    // maxima[b] = the largest of logits 64 b to 64 b + 63 (the last block may be shorter), NaN if any of them is.
+    void (*block_maxima)(const float* logits, std::size_t count, float* maxima) noexcept;
+    // The sum of exp((logits[i] - largest) * factor) for logits up to `largest`. Its relative error is below 2^-17:
+    // arguments are exact to 2^-23 of themselves, those below -30 hardly count, an exponential is exact to 2^-22.
+    double (*sum_of_exponentials)(const float* logits, std::size_t count, float largest, float factor) noexcept;
 };
 
 // The names of the operations, in the order of the struct.
-inline constexpr const char* head_operation_names[] = {"multiply_high", "multiply_eight", "multiply_six", "scale_products"};
+inline constexpr const char* head_operation_names[] = {
+    "multiply_high", "multiply_eight", "multiply_six", "scale_products", "block_maxima", "sum_of_exponentials",
+};
 
 }  // namespace tercet

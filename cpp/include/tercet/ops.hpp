@@ -56,7 +56,7 @@ struct PlaneMatrix {
     const std::uint8_t* low = nullptr;
     std::size_t rows = 0, depth = 0;
     const float* scales = nullptr;  // [rows]
-    float largest_scale = 0.0F;
+    double mean_square_scale = 0.0;
 
     std::size_t chunks() const noexcept { return (depth + plane_chunk_columns - 1) / plane_chunk_columns; }
     int bias() const noexcept { return 1 << (bits - 1); }

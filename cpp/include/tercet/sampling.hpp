@@ -12,8 +12,9 @@
 //     draw                   the first token, in order, where the running sum exceeds u times the whole sum
 //
 // "In order" is by falling probability, ties by rising id. Logits and penalties are float32, probabilities and sums
-// double. Only the front of the order is ever needed: it is selected and sorted piece by piece. The one thing that needs
-// all tokens is the whole sum, and it is added up in whatever order is fast; where its last bits could decide, the
+// double. Only the front of the order is ever needed: it is selected and sorted piece by piece, and found by the largest
+// logits of blocks of 64, the first thing that is computed. What needs all tokens is the whole sum. It is added up roughly
+// in float32; where that could decide wrongly, exactly but in another order; and where the last bits could decide, the
 // vocabulary is sorted after all and the sum taken in order (see Sampler::find_fraction).
 #pragma once
 
@@ -21,6 +22,8 @@
 #include <cstdint>
 #include <span>
 #include <vector>
+
+#include "tercet/head_kernels.hpp"
 
 namespace tercet {
 
@@ -41,6 +44,8 @@ double uniform(std::uint64_t seed, std::uint64_t step) noexcept;
 
 class Sampler {
   public:
+    explicit Sampler(const HeadKernels& kernels) : kernels_(kernels), front_(kernels) {}
+
     // Throws std::invalid_argument when no token can be drawn: the largest logit, before or after the penalties, is NaN
     // or infinite; or a token is not in the vocabulary; or the rule is out of range.
     std::int32_t sample(std::span<const float> logits, const SamplingRule& rule, std::span<const std::int32_t> prompt,
@@ -50,12 +55,17 @@ class Sampler {
     // logits after the penalties: the argument itself when there are none.
     std::span<const float> penalize(std::span<const float> logits, const SamplingRule& rule,
                                     std::span<const std::int32_t> prompt, std::span<const std::int32_t> generated);
+    // The largest logit, NaN if any is NaN; fills maxima_.
+    float largest_of(std::span<const float> logits);
+    float checked_largest(std::span<const float> logits, const char* when);
     std::int32_t draw(std::span<const float> logits, float largest, const SamplingRule& rule, double u);
 
     // The front of the order, extended on demand.
     class Front {
       public:
-        void start(std::span<const float> logits, float largest, double temperature);
+        explicit Front(const HeadKernels& kernels) : kernels_(kernels) {}
+
+        void start(std::span<const float> logits, std::span<const float> maxima, float largest, double temperature);
         void extend(std::size_t count);  // to at least `count` tokens, or all
         std::size_t size() const noexcept { return sums_.size(); }
         std::size_t vocab_size() const noexcept { return logits_.size(); }
@@ -63,25 +73,33 @@ class Sampler {
         double weight(std::size_t i) const noexcept { return weights_[i]; }
         double sum(std::size_t i) const noexcept { return sums_[i]; }  // of the weights up to and with i
         std::int32_t token(std::size_t i) const noexcept { return static_cast<std::int32_t>(keys_[i] & 0xFFFF'FFFF); }
-        double total() const;  // of all weights, in the order of ids
+        double total() const;        // of all weights, in the order of ids
+        double rough_total() const;  // the same to one part in 2^16, or NaN where that cannot be promised
 
         // The first i whose running sum is at least (above, when strict) threshold; size() when there is none.
         std::size_t find(double threshold, bool strict) const noexcept;
 
       private:
-        std::span<const float> logits_;
+        void list(std::size_t count);  // puts at least so many tokens, or all, into keys_
+
+        const HeadKernels& kernels_;
+        std::span<const float> logits_, maxima_;
         double largest_ = 0.0, temperature_ = 1.0;
         float near_ = 0.0F;                 // tokens from here up are in keys_; the others join when they are needed
-        bool all_listed_ = false;
+        std::vector<float> ranked_;         // some of the largest of maxima_
         std::vector<std::uint64_t> keys_;   // ascending keys are "in order"; the first size() are sorted
         std::vector<double> weights_, sums_;
     };
 
     // Like Front::find for threshold = fraction * (sum of all weights), extending the front as far as needed.
     std::size_t find_fraction(double fraction, bool strict);
+    // The same where the sum is known up to a band around it; size() when that does not settle it.
+    std::size_t find_in_band(double fraction, double total, double band, bool strict);
 
+    const HeadKernels& kernels_;
     Front front_;
     std::vector<float> penalized_;
+    std::vector<float> maxima_;  // of blocks of logit_block tokens
     std::vector<std::uint32_t> marks_;  // by token; zero between calls
 };
 

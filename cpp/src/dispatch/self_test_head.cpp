@@ -2,6 +2,7 @@
 // after the other and from a list.
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "dispatch/random_values.hpp"
 #include "dispatch/self_test.hpp"
@@ -65,6 +66,30 @@ SelfTestResult test_scaling(const HeadKernels& kernels, const HeadKernels& refer
     return {"scale_products", passed, passed ? "" : "37 products have other bits"};
 }
 
+SelfTestResult test_block_maxima(const HeadKernels& kernels, const HeadKernels& reference) {
+    constexpr std::size_t count = 5 * logit_block + 7, blocks = 6;
+    RandomValues random(count);
+    std::vector<float> logits = random.reals(count);
+    logits[logit_block] = -std::numeric_limits<float>::infinity();
+    logits[2 * logit_block + 3] = std::numeric_limits<float>::quiet_NaN();
+    std::vector<float> expected(blocks), got(blocks);
+    reference.block_maxima(logits.data(), count, expected.data());
+    kernels.block_maxima(logits.data(), count, got.data());
+    bool passed = true;
+    for (std::size_t block = 0; block < blocks; ++block)
+        passed = passed && (expected[block] == got[block] || (expected[block] != expected[block] && got[block] != got[block]));
+    return {"block_maxima", passed, passed ? "" : "327 logits have other maxima"};
+}
+
+SelfTestResult test_sum_of_exponentials(const HeadKernels& kernels, const HeadKernels& reference) {
+    constexpr std::size_t count = 327;
+    RandomValues random(count);
+    const std::vector<float> logits = random.reals(count);
+    const double expected = reference.sum_of_exponentials(logits.data(), count, 4.0F, 1.7F);
+    const bool passed = kernels.sum_of_exponentials(logits.data(), count, 4.0F, 1.7F) == expected;
+    return {"sum_of_exponentials", passed, passed ? "" : "327 logits have another sum"};
+}
+
 }  // namespace
 
 void test_head_kernels(const SelfTestShapes& shapes, const HeadKernels& kernels, const HeadKernels& reference,
@@ -73,6 +98,8 @@ void test_head_kernels(const SelfTestShapes& shapes, const HeadKernels& kernels,
     results.push_back(test_multiply(shapes.products, "multiply_eight", kernels.multiply_eight, reference.multiply_eight));
     results.push_back(test_multiply(shapes.products, "multiply_six", kernels.multiply_six, reference.multiply_six));
     results.push_back(test_scaling(kernels, reference));
+    results.push_back(test_block_maxima(kernels, reference));
+    results.push_back(test_sum_of_exponentials(kernels, reference));
 }
 
 }  // namespace tercet

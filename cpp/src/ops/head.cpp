@@ -9,11 +9,11 @@
 //
 // The two-stage product is the first pass, and then the full product for the rows that matter:
 //
-//   - those that may be the best: within 8 standard deviations of the first pass's error of its largest logit. Low bits are
-//     all but uniform and independent, so that the error of a logit has the standard deviation
-//     scale_r * scale_A * |A| * sqrt((4^b - 1) / 12) for b low bits; 8 of them are 5.7 of a difference of two logits;
+//   - those that may be the best: low bits are all but uniform and independent, so that the first pass's error of a logit
+//     has the standard deviation scale_r * scale_A * |A| * sqrt((4^b - 1) / 12) for b low bits. Rows are taken within 6
+//     standard deviations of the difference to the largest logit;
 //   - and the most likely ones until the rest has so little of the probability that its errors change the distribution by
-//     a Kullback-Leibler divergence of about 2e-5: rest * variance / 2.
+//     a Kullback-Leibler divergence of about 5e-6: rest * variance / 2.
 //
 // Likelihood is counted in steps of 1/8, so that no order and no exponential of every logit is needed, and which rows
 // are chosen depends neither on threads nor on the instruction set.
@@ -34,7 +34,7 @@ constexpr std::size_t rows_at_once = 2048;  // their products stay in L1 and L2;
 constexpr std::size_t rows_looked_at_again = 64;
 constexpr double steps_of_likelihood = 8.0;
 constexpr std::size_t num_steps = 320;  // e^-40 is nothing
-constexpr double deviations = 8.0, divergence = 2e-5;
+constexpr double deviations = 6.0, divergence = 5e-6;
 
 using Counts = std::array<std::atomic<std::uint32_t>, num_steps>;
 
@@ -100,12 +100,11 @@ class PlaneProduct {
         for (std::size_t i = 0; i < count; ++i) logits(v)[rows[i]] = again[i];
     }
 
-    // The standard deviation of the first pass's error of a logit, at most.
-    double deviation(std::size_t vector) const noexcept {
-        const PlaneInput::Vector& of = input_.vectors[vector];
-        const double low_values = 1 << matrix_.low_bits();
-        return static_cast<double>(matrix_.largest_scale) * static_cast<double>(of.scale) * of.norm *
-               std::sqrt((low_values * low_values - 1.0) / 12.0);
+    // The variance of the first pass's error of a logit, for a row whose scale is 1.
+    double variance(std::size_t v) const noexcept {
+        const PlaneInput::Vector& of = input_.vectors[v];
+        const double low_values = 1 << matrix_.low_bits(), length = static_cast<double>(of.scale) * of.norm;
+        return length * length * (low_values * low_values - 1.0) / 12.0;
     }
 
   private:
@@ -129,28 +128,28 @@ class PlaneProduct {
     float* out_;
 };
 
-// How many steps below the largest logit rows are looked at again.
-std::size_t chosen_steps(const Counts& counts, double deviation) noexcept {
+// How many steps below the largest logit rows are looked at again because they are likely.
+std::size_t likely_steps(const Counts& counts, double variance) noexcept {
     std::array<double, num_steps> mass;
     double total = 0.0;
     for (std::size_t step = 0; step < num_steps; ++step) {
         const double each = std::exp(-static_cast<double>(step) / steps_of_likelihood);
         total += mass[step] = each * counts[step].load(std::memory_order_relaxed);
     }
-    const double allowed = total * std::min(1.0, 2.0 * divergence / (deviation * deviation));
+    const double allowed = total * std::min(1.0, 2.0 * divergence / variance);
     std::size_t steps = num_steps - 1;
     for (double rest = mass[steps]; steps > 0 && rest <= allowed; rest += mass[steps]) --steps;
-    const double margin = std::min(deviations * deviation * steps_of_likelihood, static_cast<double>(num_steps - 1));
-    return std::max(steps, static_cast<std::size_t>(margin));
+    return steps;
 }
 
 // The second stage for one vector.
 void look_again(Team& team, const PlaneProduct& product, const PlaneMatrix& matrix, std::size_t vector) {
     const float* logits = product.logits(vector);
     const double work = cost::value * static_cast<double>(matrix.rows);
-    const double deviation = product.deviation(vector);
-    const float largest = *std::max_element(logits, logits + matrix.rows);
-    if (!(deviation > 0.0) || !std::isfinite(largest)) return;  // a vector of zeros, or of nothing that is a number
+    const double variance = product.variance(vector);
+    const float* best = std::max_element(logits, logits + matrix.rows);
+    const float largest = *best;
+    if (!(variance > 0.0) || !std::isfinite(largest)) return;  // a vector of zeros, or of nothing that is a number
 
     Counts counts{};
     team.together(work, [&](auto share, ThreadScratch&) {
@@ -160,14 +159,21 @@ void look_again(Team& team, const PlaneProduct& product, const PlaneMatrix& matr
         for (std::size_t step = 0; step < num_steps; ++step)
             if (own[step] != 0) counts[step].fetch_add(own[step], std::memory_order_relaxed);
     });
-    const std::size_t steps = chosen_steps(counts, deviation);
+    const std::size_t steps = likely_steps(counts, variance * matrix.mean_square_scale);
+
+    const auto squared = [](float value) { return static_cast<double>(value) * static_cast<double>(value); };
+    const double unit = deviations * deviations * variance, best_margin = unit * squared(matrix.scales[best - logits]);
+    const auto matters = [&](std::size_t row) {
+        return steps_below(logits[row], largest) <= steps ||
+               squared(largest - logits[row]) <= best_margin + unit * squared(matrix.scales[row]);
+    };
 
     team.together(work, [&](auto share, ThreadScratch&) {
         const auto [begin, end] = share(matrix.rows);
         std::array<std::uint32_t, rows_looked_at_again> chosen;
         std::size_t count = 0;
         for (std::size_t row = begin; row < end; ++row) {
-            if (steps_below(logits[row], largest) > steps) continue;
+            if (!matters(row)) continue;
             chosen[count++] = static_cast<std::uint32_t>(row);
             if (count < rows_looked_at_again) continue;
             product.rewrite(vector, chosen.data(), count);

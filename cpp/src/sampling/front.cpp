@@ -2,16 +2,14 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <functional>
+#include <limits>
 
 #include "tercet/math.hpp"
 #include "tercet/sampling.hpp"
 
 namespace tercet {
 namespace {
-
-// Tokens within this many temperatures of the largest logit (weights above 1e-7) are listed at once; of a trained model's
-// vocabulary that is a few hundred, and the rest is hardly ever needed.
-constexpr double near_temperatures = 16.0;
 
 // Ascending keys: falling logit, then rising id. The bits of a float, with the sign bit (or, below zero, all bits)
 // flipped, are ordered like the float; 0 is added so that -0 and 0 are equal.
@@ -23,28 +21,40 @@ std::uint64_t order_key(float logit, std::size_t token) noexcept {
 
 }  // namespace
 
-void Sampler::Front::start(std::span<const float> logits, float largest, double temperature) {
+void Sampler::Front::start(std::span<const float> logits, std::span<const float> maxima, float largest,
+                           double temperature) {
     logits_ = logits;
+    maxima_ = maxima;
     largest_ = static_cast<double>(largest);
     temperature_ = temperature;
-    near_ = static_cast<float>(largest_ - near_temperatures * temperature);
+    near_ = std::numeric_limits<float>::infinity();
     keys_.clear();
     weights_.clear();
     sums_.clear();
-    for (std::size_t token = 0; token < logits.size(); ++token) {
-        if (logits[token] >= near_) keys_.push_back(order_key(logits[token], token));
+}
+
+// As many blocks as there are tokens wanted have a token that is no smaller than the last of their maxima.
+void Sampler::Front::list(std::size_t count) {
+    float bound = -std::numeric_limits<float>::infinity();
+    if (count < maxima_.size()) {
+        ranked_.assign(maxima_.begin(), maxima_.end());
+        const auto last = ranked_.begin() + static_cast<std::ptrdiff_t>(count - 1);
+        std::nth_element(ranked_.begin(), last, ranked_.end(), std::greater<>());
+        bound = *last;
     }
-    all_listed_ = keys_.size() == logits.size();
+    for (std::size_t block = 0; block < maxima_.size(); ++block) {
+        if (!(maxima_[block] >= bound)) continue;
+        const std::size_t end = std::min((block + 1) * logit_block, logits_.size());
+        for (std::size_t token = block * logit_block; token < end; ++token) {
+            if (logits_[token] >= bound && logits_[token] < near_) keys_.push_back(order_key(logits_[token], token));
+        }
+    }
+    near_ = bound;
 }
 
 void Sampler::Front::extend(std::size_t count) {
     count = std::min(count, logits_.size());
-    if (count > keys_.size() && !all_listed_) {  // all of these come after all that are listed
-        for (std::size_t token = 0; token < logits_.size(); ++token) {
-            if (!(logits_[token] >= near_)) keys_.push_back(order_key(logits_[token], token));
-        }
-        all_listed_ = true;
-    }
+    if (count > keys_.size()) list(count);  // all of these come after all that are listed
     const std::size_t sorted = size();
     if (count <= sorted) return;
     const auto at = [&](std::size_t i) { return keys_.begin() + static_cast<std::ptrdiff_t>(i); };
@@ -72,6 +82,12 @@ double Sampler::Front::total() const {
         for (std::size_t i = 0; i < count; ++i) sum += weights[i];
     }
     return sum;
+}
+
+double Sampler::Front::rough_total() const {
+    if (temperature_ < 1e-3 || temperature_ > 1e3) return std::numeric_limits<double>::quiet_NaN();
+    return kernels_.sum_of_exponentials(logits_.data(), logits_.size(), static_cast<float>(largest_),
+                                        static_cast<float>(1.0 / temperature_));
 }
 
 std::size_t Sampler::Front::find(double threshold, bool strict) const noexcept {

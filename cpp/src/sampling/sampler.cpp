@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 #include <stdexcept>
@@ -11,36 +10,6 @@
 
 namespace tercet {
 namespace {
-
-// The largest logit, NaN if any is NaN.
-float largest_of(std::span<const float> logits) noexcept {
-    constexpr std::size_t lanes = 16;  // independent chains, or each comparison waits for the one before
-    std::array<float, lanes> greatest;
-    std::array<std::uint32_t, lanes> nans{};
-    greatest.fill(-std::numeric_limits<float>::infinity());
-    const auto look = [&](std::size_t lane, float value) {
-        greatest[lane] = value > greatest[lane] ? value : greatest[lane];
-        nans[lane] |= value != value ? 1U : 0U;
-    };
-    std::size_t i = 0;
-    for (; i + lanes <= logits.size(); i += lanes) {
-        for (std::size_t lane = 0; lane < lanes; ++lane) look(lane, logits[i + lane]);
-    }
-    for (; i < logits.size(); ++i) look(0, logits[i]);
-    if (std::any_of(nans.begin(), nans.end(), [](std::uint32_t nan) { return nan != 0; }))
-        return std::numeric_limits<float>::quiet_NaN();
-    return *std::max_element(greatest.begin(), greatest.end());
-}
-
-float checked_largest(std::span<const float> logits, const char* when) {
-    const float largest = largest_of(logits);
-    if (!std::isfinite(largest)) {
-        const std::string found = std::isnan(largest) ? "NaN" : largest > 0 ? "infinite" : "minus infinity";
-        throw std::invalid_argument(std::string("sample: the largest logit ") + when + " is " + found +
-                                    ": there is no probability to draw from");
-    }
-    return largest;
-}
 
 void check_tokens(const char* name, std::span<const std::int32_t> tokens, std::size_t vocab_size) {
     for (const std::int32_t token : tokens) {
@@ -75,6 +44,27 @@ double uniform(std::uint64_t seed, std::uint64_t step) noexcept {
     return static_cast<double>(z >> 40) * 0x1p-24;
 }
 
+float Sampler::largest_of(std::span<const float> logits) {
+    maxima_.resize((logits.size() + logit_block - 1) / logit_block);
+    kernels_.block_maxima(logits.data(), logits.size(), maxima_.data());
+    float largest = -std::numeric_limits<float>::infinity();
+    for (const float maximum : maxima_) {
+        if (std::isnan(maximum)) return maximum;
+        largest = std::max(largest, maximum);
+    }
+    return largest;
+}
+
+float Sampler::checked_largest(std::span<const float> logits, const char* when) {
+    const float largest = largest_of(logits);
+    if (!std::isfinite(largest)) {
+        const std::string found = std::isnan(largest) ? "NaN" : largest > 0 ? "infinite" : "minus infinity";
+        throw std::invalid_argument(std::string("sample: the largest logit ") + when + " is " + found +
+                                    ": there is no probability to draw from");
+    }
+    return largest;
+}
+
 std::int32_t Sampler::sample(std::span<const float> logits, const SamplingRule& rule,
                              std::span<const std::int32_t> prompt, std::span<const std::int32_t> generated,
                              std::uint64_t step) {
@@ -87,8 +77,11 @@ std::int32_t Sampler::sample(std::span<const float> logits, const SamplingRule& 
     float largest = checked_largest(logits, "of the model");
     const std::span<const float> penalized = penalize(logits, rule, prompt, generated);
     if (penalized.data() != logits.data()) largest = checked_largest(penalized, "after the penalties");
-    if (rule.temperature == 0)
-        return static_cast<std::int32_t>(std::find(penalized.begin(), penalized.end(), largest) - penalized.begin());
+    if (rule.temperature == 0) {
+        const auto block = (std::find(maxima_.begin(), maxima_.end(), largest) - maxima_.begin()) *
+                           static_cast<std::ptrdiff_t>(logit_block);
+        return static_cast<std::int32_t>(std::find(penalized.begin() + block, penalized.end(), largest) - penalized.begin());
+    }
     return draw(penalized, largest, rule, uniform(rule.seed, step));
 }
 
@@ -132,7 +125,7 @@ std::span<const float> Sampler::penalize(std::span<const float> logits, const Sa
 
 std::int32_t Sampler::draw(std::span<const float> logits, float largest, const SamplingRule& rule, double u) {
     constexpr std::size_t few = 64;
-    front_.start(logits, largest, rule.temperature);
+    front_.start(logits, maxima_, largest, rule.temperature);
     front_.extend(few);
 
     // How many tokens of the front survive; everything when no filter is on.
@@ -158,19 +151,30 @@ std::int32_t Sampler::draw(std::span<const float> logits, float largest, const S
     return front_.token(std::min(front_.find(u * front_.sum(kept - 1), true), kept - 1));
 }
 
-// The specification adds the whole sum in order. Added in the order of ids it differs in the last bits only, by at most
-// n 2^-53 of itself on each side: outside a band four times as wide around the threshold both sums decide alike, inside
-// it (one draw in millions, or equal logits) the whole vocabulary is sorted and the sum is the specification's.
+// The specification adds the whole sum in order. In float32 it is known to one part in 2^16; the front is extended until
+// the threshold has a token on either side of that band, which most often settles it. Added in double, in the order of ids,
+// it differs in the last bits only, by at most n 2^-53 of itself on each side: outside a band four times as wide both sums
+// decide alike, inside it (one draw in millions, or equal logits) the whole vocabulary is sorted and the sum is the
+// specification's. A fraction so close to 1 that the first band reaches it would sort the vocabulary for nothing.
 std::size_t Sampler::find_fraction(double fraction, bool strict) {
+    if (!front_.complete() && fraction < 1.0 - 0x1p-14) {
+        const double total = front_.rough_total();
+        const std::size_t found = std::isnan(total) ? front_.size() : find_in_band(fraction, total, 0x1p-16 * total, strict);
+        if (found < front_.size()) return found;
+    }
     if (!front_.complete()) {
-        const double total = front_.total(), threshold = fraction * total;
-        const double band = static_cast<double>(front_.vocab_size()) * 0x1p-50 * total;
-        while (!front_.complete() && front_.sum(front_.size() - 1) <= threshold + band) front_.extend(4 * front_.size());
-        const std::size_t first = front_.find(threshold - band, strict), last = front_.find(threshold + band, strict);
-        if (first == last && last < front_.size()) return first;
+        const double total = front_.total(), band = static_cast<double>(front_.vocab_size()) * 0x1p-50 * total;
+        if (const std::size_t found = find_in_band(fraction, total, band, strict); found < front_.size()) return found;
         front_.extend(front_.vocab_size());
     }
     return front_.find(fraction * front_.sum(front_.size() - 1), strict);
+}
+
+std::size_t Sampler::find_in_band(double fraction, double total, double band, bool strict) {
+    const double threshold = fraction * total;
+    while (!front_.complete() && front_.sum(front_.size() - 1) <= threshold + band) front_.extend(4 * front_.size());
+    const std::size_t first = front_.find(threshold - band, strict), last = front_.find(threshold + band, strict);
+    return first == last ? first : front_.size();
 }
 
 }  // namespace tercet

@@ -44,6 +44,14 @@ def convert(
             show_default=False,
         ),
     ] = None,
+    head: Annotated[
+        str | None,
+        typer.Option(
+            help="How the output head of a .tercet file is stored, and the embedding where they are one: "
+            "int8, 6bit, f16, bf16 or f32 (default: as embeddings).",
+            show_default=False,
+        ),
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="The model's name, kept in the file.", show_default=False)
     ] = None,
@@ -71,7 +79,7 @@ def convert(
 
         kernels = options.kernel_config(kernel_config)
         model = load_model(resolve(source), layout=layout, kernels=kernels)
-        asked = {"--embedding-type": embedding_type, "--name": name}
+        asked = {"--embedding-type": embedding_type, "--head": head, "--name": name}
         export(
             model, destination, packing, asked, overwrite=overwrite, dry_run=dry_run, verify=verify, json=json
         )
@@ -87,6 +95,7 @@ def convert(
         overwrite=overwrite,
         layout=layout,
         kernels=options.kernel_config(kernel_config),
+        head=head,
     )
     if dry_run:
         if json:

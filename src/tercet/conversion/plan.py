@@ -100,6 +100,7 @@ def plan_conversion(
     overwrite: bool = False,
     layout: str | None = None,
     kernels: KernelConfig | None = None,
+    head: str | None = None,
 ) -> ConversionPlan:
     """Plan the conversion of a model. See `convert` for the arguments.
 
@@ -121,7 +122,9 @@ def plan_conversion(
     else:
         native_packing = packing if to == "native" else None
         model = load_model(source, packing=native_packing or "two_bit", layout=layout, kernels=kernels)
-    plan = ConversionPlan(model, target, plan_output(model, to, packing, embedding_type, metadata or {}))
+    plan = ConversionPlan(
+        model, target, plan_output(model, to, packing, embedding_type, metadata or {}, head)
+    )
     _check_room(target, plan.file_bytes)
     return plan
 

@@ -60,6 +60,7 @@ def convert(
     overwrite: bool = False,
     layout: str | None = None,
     kernels: KernelConfig | None = None,
+    head: str | None = None,
     verify: bool = True,
     progress: Callable[[Progress], None] | None = None,
 ) -> Conversion:
@@ -70,7 +71,7 @@ def convert(
 
     Args:
         source: a model folder or file, or an open model; or a plan that `plan_conversion` made, which then
-            has the next eight in it.
+            has the next nine in it.
         destination: the file or folder to write.
         packing: how ternary matrices are stored, or None for what is usual: `two_bit` or `five_per_byte`
             (native), a type such as `tq2_0` (GGUF); a folder has no packing to choose.
@@ -82,6 +83,8 @@ def convert(
         overwrite: whether an existing file or model folder may be replaced.
         layout: how the I2_S tensors of a GGUF source lie, where that cannot be found out.
         kernels: for TL1 and TL2 in a GGUF source, the kernel config of the build that made it.
+        head: in a native file, how the output head is stored, and with it the embedding where they are one:
+            `int8`, `6bit`, `f16`, `bf16` or `f32`; None for `embedding_type`.
         verify: whether to compare the result with the source before it gets its name.
         progress: called after every tensor.
 
@@ -108,6 +111,7 @@ def convert(
             overwrite=overwrite,
             layout=layout,
             kernels=kernels,
+            head=head,
         )
     target = plan.destination.absolute()
     with staging(target, plan.fingerprint(), inner_file=plan.output.inner_file) as place:
@@ -127,7 +131,8 @@ def _write(plan: ConversionPlan, place: Staging, progress: Callable[[Progress], 
             sink.skip(name, place.done[name])
         else:
             try:
-                digest = sink.write(name, plan.source.weights[name])
+                weights = plan.source.weights if plan.output.format == "native" else plan.source.plain_weights
+                digest = sink.write(name, weights[name])
             except FormatError as error:
                 shown = str(plan.source.path)
                 raise error if shown in str(error) else type(error)(f"{shown}: {error}") from error

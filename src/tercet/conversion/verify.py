@@ -20,9 +20,9 @@ import numpy.typing as npt
 
 from tercet.conversion.outputs.output import LOGIT_ERRORS, Exactness
 from tercet.formats.floats import to_float32
-from tercet.formats.matrices import FloatMatrix, PackedMatrix
+from tercet.formats.matrices import FloatMatrix, PackedMatrix, PlaneMatrix
 from tercet.models.config import ModelConfig
-from tercet.models.loading import LoadedModel, Matrix, ReferenceWeight
+from tercet.models.loading import LoadedModel, ReferenceWeight
 from tercet.quantization.ternary_tensor import TernaryTensor
 from tercet.reference import ReferenceDecoder
 
@@ -135,7 +135,7 @@ def compare_models(
 def _compare_tensor(
     name: str, source: LoadedModel, result: LoadedModel, exactness: Exactness, found: _Differences
 ) -> None:
-    expected, actual = source.weights[name], result.weights[name]
+    expected, actual = (model.plain_weights[name] for model in (source, result))
     if isinstance(expected, FloatMatrix) and isinstance(actual, FloatMatrix):
         # A float that is off by a tenth of the largest is no rounding, whatever the type.
         if any(bad for bad in _float_differences(expected, actual, limit=0.1)):
@@ -171,7 +171,9 @@ def _scale_error(before: TernaryTensor, after: TernaryTensor) -> float:
     return float((differences / largest).max(initial=0.0))
 
 
-def _equal_values(expected: Matrix, actual: Matrix, tolerance: float) -> bool:
+def _equal_values(
+    expected: PackedMatrix | FloatMatrix, actual: PackedMatrix | FloatMatrix, tolerance: float
+) -> bool:
     """Compare real values, a few rows at a time, where one of the two is not stored as codes."""
     if isinstance(expected, FloatMatrix):
         expected, actual = actual, expected
@@ -241,6 +243,8 @@ class _CutWeights(Mapping[str, ReferenceWeight]):
 
     def _cut(self, name: str) -> ReferenceWeight:
         matrix = self._model.weights[name]
+        if isinstance(matrix, PlaneMatrix):
+            return matrix.float32(self._kept)
         if isinstance(matrix, FloatMatrix):
             return to_float32(matrix.data.reshape(matrix.rows, matrix.depth)[self._kept], matrix.type)
         whole = matrix.unpack()

@@ -71,7 +71,7 @@ class PlaneMatrix:
     """Multipliers, one for each row."""
 
     def float32(self, rows: slice | npt.NDArray[np.int64] = slice(None)) -> npt.NDArray[np.float32]:
-        """Return the values of all rows or some, float32 [rows, depth]. Raises FormatError as `unpack_rows`."""
+        """Return the values of all rows or some, float32 [rows, depth]. Raises as `Planes.unpack_rows`."""
         chosen = np.arange(self.rows)[rows]
         codes = planes(self.type).unpack_rows(self.data, self.rows, self.depth, chosen)
         return np.asarray(codes * self.scales[chosen][:, None], np.float32)

@@ -22,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tercet import _core
-from tercet.errors import ParameterError, UnsupportedModelError
+from tercet.errors import ParameterError
+from tercet.kernels.matrices import FloatMatrix, PlaneMatrix, TernaryMatrix, borrowed
 
 __all__ = ["HEADS", "Decoder", "DecoderConfig", "FloatMatrix", "KvCache", "PlaneMatrix", "TernaryMatrix"]
 
@@ -123,74 +124,6 @@ class DecoderConfig(Protocol):
         """How many positions a token sees in each layer, None for all. The rest is as in `ModelConfig`."""
 
 
-class TernaryMatrix(Protocol):
-    """A packed ternary matrix, for example `tercet.formats.matrices.PackedMatrix`."""
-
-    @property
-    def packing(self) -> str:
-        """`two_bit` or `five_per_byte`."""
-
-    @property
-    def rows(self) -> int:
-        """Outputs."""
-
-    @property
-    def depth(self) -> int:
-        """Inputs."""
-
-    @property
-    def data(self) -> npt.NDArray[np.uint8]:
-        """The packed codes, one-dimensional."""
-
-    @property
-    def scales(self) -> npt.NDArray[np.float32]:
-        """Multipliers, one-dimensional: one, one per row, or one per row and group of columns."""
-
-
-class FloatMatrix(Protocol):
-    """A float matrix, for example `tercet.formats.matrices.FloatMatrix`."""
-
-    @property
-    def type(self) -> str:
-        """`f32`, `f16` or `bf16`."""
-
-    @property
-    def rows(self) -> int:
-        """Vectors; a norm has one."""
-
-    @property
-    def depth(self) -> int:
-        """Width of a vector."""
-
-    @property
-    def data(self) -> npt.NDArray[Any]:
-        """The elements as stored (bfloat16 as uint16), one-dimensional, row-major."""
-
-
-class PlaneMatrix(Protocol):
-    """An embedding or output head in planes, for example `tercet.formats.matrices.PlaneMatrix`."""
-
-    @property
-    def type(self) -> str:
-        """`int8_planes` or `int6_planes`."""
-
-    @property
-    def rows(self) -> int:
-        """Tokens."""
-
-    @property
-    def depth(self) -> int:
-        """Width of a row."""
-
-    @property
-    def data(self) -> npt.NDArray[np.uint8]:
-        """The high plane of all rows, then the low plane, one-dimensional."""
-
-    @property
-    def scales(self) -> npt.NDArray[np.float32]:
-        """Multipliers, one for each row."""
-
-
 class Decoder:
     """A model ready to compute.
 
@@ -199,13 +132,14 @@ class Decoder:
         matrices: canonical name -> matrix; each is looked up once and kept.
         threads: threads that compute, the caller included.
         isa: instruction set of the kernels; None takes `TERCET_ISA` or the best.
-        head: how `forward` computes logits from a head in planes. `full` reads both planes for every token of
-            the vocabulary; `two_stage` the high plane, and both for the tokens that may be the likeliest, until
-            the others hardly matter: half of the memory traffic, the same likeliest token, and a distribution
-            that is the same to about 1e-5 nats. To other heads it makes no difference.
+        head: how `forward` computes logits from a head in planes. `full` reads both planes for every token
+            of the vocabulary; `two_stage` the high plane, and both for the tokens that may be the likeliest,
+            until the others hardly matter: half of the memory traffic, the same likeliest token, and nearly
+            the same distribution. To other heads it makes no difference.
 
     Raises:
-        ParameterError: there is no such head, a matrix is missing, or its shape, type or size does not follow from the config.
+        ParameterError: there is no such head, a matrix is missing, or its shape, type or size does not
+            follow from the config.
         UnsupportedModelError: a matrix has a scale for groups that are not a multiple of 16 columns.
         IsaError: the processor lacks the instruction set.
     """
@@ -230,7 +164,7 @@ class Decoder:
         fields["projection_norm_eps"] = config.rms_norm_eps if own is None else own
         scale = config.attention_scale
         fields["attention_scale"] = 1 / math.sqrt(config.head_dim) if scale is None else scale
-        tensors = {name: _borrowed(name, matrix) for name, matrix in matrices.items()}
+        tensors = {name: borrowed(name, matrix) for name, matrix in matrices.items()}
         self.core = _core.Decoder(fields, tensors, threads, isa)
 
     @property
@@ -376,32 +310,6 @@ class KvCache:
     def nbytes(self) -> int:
         """Address space of the whole cache."""
         return self.core.nbytes
-
-
-def _borrowed(
-    name: str, matrix: TernaryMatrix | PlaneMatrix | FloatMatrix
-) -> _core.TernaryMatrix | _core.PlaneMatrix | _core.FloatMatrix:
-    packing = getattr(matrix, "packing", None)
-    if packing is None and getattr(matrix, "scales", None) is not None:
-        return _core.PlaneMatrix(matrix.data, matrix.type, matrix.rows, matrix.depth, matrix.scales)  # type: ignore[union-attr]
-    if packing is None:
-        return _core.FloatMatrix(matrix.data, matrix.type, matrix.rows, matrix.depth)  # type: ignore[union-attr]
-    scales = matrix.scales  # type: ignore[union-attr]
-    group_size = 0
-    if scales.size not in (1, matrix.rows):
-        groups = scales.size // matrix.rows
-        group_size = matrix.depth // groups if groups else 0
-        if not group_size or scales.size != matrix.rows * groups or matrix.depth != groups * group_size:
-            raise ParameterError(
-                f"{name} has {scales.size} scales, expected 1, one for each of its {matrix.rows} rows, or "
-                f"one for each row and group of its {matrix.depth} columns"
-            )
-        if group_size % 16:
-            raise UnsupportedModelError(
-                f"{name} has a scale for every {group_size} columns; the decoder computes groups of a "
-                "multiple of 16 columns. Requantize it with such groups, or one scale per tensor or row."
-            )
-    return _core.TernaryMatrix(matrix.data, packing, matrix.rows, matrix.depth, scales, group_size)
 
 
 def _rotation(rotation: Rotation) -> dict[str, Any]:

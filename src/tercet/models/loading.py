@@ -97,6 +97,16 @@ class LoadedModel:
     release: Callable[[], None] = lambda: None
     """Gives the memory back that reading the mapped source has filled."""
 
+    @property
+    def plain_weights(self) -> Mapping[str, PackedMatrix | FloatMatrix]:
+        """The same as `weights`, with matrices in planes as floats: for formats that have no planes."""
+
+        def plain(name: str) -> PackedMatrix | FloatMatrix:
+            matrix = self.weights[name]
+            return matrix.floats() if isinstance(matrix, PlaneMatrix) else matrix
+
+        return _MadeOnLookup(self.weights, plain)
+
     def tokenizer(self) -> Tokenizer:
         """Make the model's tokenizer.
 

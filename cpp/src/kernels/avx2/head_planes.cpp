@@ -3,6 +3,7 @@
 #include <immintrin.h>
 
 #include "../generic/head_scaling.hpp"
+#include "../generic/logit_scans.hpp"
 
 namespace tercet::avx2 {
 namespace {
@@ -99,7 +100,7 @@ void multiply_six(const PlaneMatmul& task) noexcept {
 }  // namespace
 
 void install_head(HeadKernels& kernels) noexcept {
-    kernels = {multiply_high, multiply_eight, multiply_six, scale_products};
+    kernels = {multiply_high, multiply_eight, multiply_six, scale_products, block_maxima, sum_of_exponentials};
 }
 
 }  // namespace tercet::avx2

@@ -1,5 +1,6 @@
 // The products of the head as tercet/head_kernels.hpp defines them, column by column.
 #include "../generic/head_scaling.hpp"
+#include "../generic/logit_scans.hpp"
 
 namespace tercet::reference {
 namespace {
@@ -40,7 +41,7 @@ void multiply_six(const PlaneMatmul& task) noexcept {
 }  // namespace
 
 void install_head(HeadKernels& kernels) noexcept {
-    kernels = {multiply_high, multiply_eight, multiply_six, scale_products};
+    kernels = {multiply_high, multiply_eight, multiply_six, scale_products, block_maxima, sum_of_exponentials};
 }
 
 }  // namespace tercet::reference

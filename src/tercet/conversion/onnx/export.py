@@ -106,7 +106,7 @@ def _written(
 
     graph = Graph(file, WEIGHTS)
     products = Products(graph, TwoBit(graph) if matmul == "two_bit" else Int8(graph))
-    DecoderGraph(graph, products, source.config, source.weights, source.release, progress).build()
+    DecoderGraph(graph, products, source.config, source.plain_weights, source.release, progress).build()
     config = source.config
     metadata = {
         "architecture": config.architecture,

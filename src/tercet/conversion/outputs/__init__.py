@@ -66,6 +66,7 @@ def plan_output(
     packing: str | None,
     embedding_type: str | None,
     metadata: Mapping[str, Any],
+    head: str | None = None,
 ) -> Output:
     """Plan how a model will be stored.
 
@@ -77,12 +78,16 @@ def plan_output(
         embedding_type: how other matrices are stored; None for what is usual: `f16`, `bf16` or `f32`, and
             in GGUF also a quantized type such as `q8_0`.
         metadata: kept in the file, where it can be.
+        head: in a native file, how the output head is stored: `int8`, `6bit`, `f16`, `bf16` or `f32`; None for
+            `embedding_type`.
 
     Raises:
         ParameterError: there is no such format, packing or type, or the model cannot be stored like this.
     """
     if to == "native":
-        return NativeOutput(source, packing or "two_bit", embedding_type or "f16", metadata)
+        return NativeOutput(source, packing or "two_bit", embedding_type, metadata, head)
+    if head is not None:
+        raise ParameterError(f"a head of its own, {head!r}, is for native files only")
     if to in ("huggingface", "huggingface-packed"):
         if packing is not None:
             raise ParameterError(f"a folder has no packing to choose, so {packing!r} means nothing")

@@ -11,7 +11,7 @@ from tercet.conversion.outputs.output import LOGIT_ERRORS, ROUNDING, Change, Exa
 from tercet.formats.huggingface import FolderPlan
 from tercet.formats.huggingface.config_writer import family_of_model
 from tercet.formats.huggingface.folder_writer import WEIGHTS, write_small_files
-from tercet.formats.matrices import FloatMatrix, PackedMatrix
+from tercet.formats.matrices import FloatMatrix, PackedMatrix, PlaneMatrix
 from tercet.formats.safetensors import SafetensorsWriter
 from tercet.models.loading import LoadedModel
 from tercet.quantization.ternary_tensor import TernaryTensor
@@ -118,6 +118,8 @@ class _FolderSink(Sink):
         self._source = source
 
     def write(self, name: str, matrix: Matrix) -> str:
+        if isinstance(matrix, PlaneMatrix):
+            matrix = matrix.floats()
         weight: TernaryTensor | FloatMatrix
         if self._plan.storage == "online" and name in self._source.masters:
             weight = self._source.masters[name]

@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from tercet.errors import FormatError
 from tercet.formats.floats import from_float32, has_only_finite, to_float32
-from tercet.formats.matrices import FloatMatrix, PackedMatrix
+from tercet.formats.matrices import FloatMatrix, PackedMatrix, PlaneMatrix
 
 __all__ = ["Change", "Exactness", "Matrix", "Output", "Sink", "float_chunks"]
 
-Matrix = PackedMatrix | FloatMatrix
+Matrix = PackedMatrix | PlaneMatrix | FloatMatrix
 
 CHUNK_ELEMENTS = 1 << 20
 """Float elements converted at a time."""
@@ -48,7 +48,7 @@ class Exactness:
     """Which share of the codes of a matrix may change: where masters are rounded, those at a threshold."""
 
 
-LOGIT_ERRORS = {"f32": 1e-5, "f16": 5e-3, "bf16": 4e-2}
+LOGIT_ERRORS = {"f32": 1e-5, "f16": 5e-3, "bf16": 4e-2, "int8_planes": 0.1, "int6_planes": 0.4}
 """How much rounding everything that is no code to a type may change the logits, by the type's name."""
 ROUNDING = {"f32": 2.0**-24, "f16": 2.0**-11, "bf16": 2.0**-8}
 """How much rounding to a type may change a number in its normal range, relatively."""
