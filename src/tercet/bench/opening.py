@@ -23,19 +23,14 @@ from typing import Any
 import numpy as np
 
 from tercet.bench.machine import Machine, this_machine
-from tercet.bench.random_model import RandomModel
 from tercet.bench.spread import Spread
 from tercet.engine.memory import measure_memory
 from tercet.engine.processors import available_cores
 from tercet.errors import ParameterError, TercetError
-from tercet.formats.matrices import PackedMatrix
-from tercet.formats.tercet import FilePlan, TensorPlan, create_file
 from tercet.kernels.decoder import Decoder, KvCache
-from tercet.models.config import shape
 from tercet.models.loading import load_model
-from tercet.models.tensor_names import is_ternary, tensor_shapes
 
-__all__ = ["OpenReport", "bench_open", "write_random_model"]
+__all__ = ["OpenReport", "bench_open"]
 
 BLOCK_TOKENS = 16
 PROMPT_TOKENS = 32
@@ -116,28 +111,6 @@ def bench_open(
         resident_bytes=int(last["resident_bytes"]),
         kv_cache_bytes=int(last["kv_cache_bytes"]),
     )
-
-
-def write_random_model(path: Path, shape_name: str) -> None:
-    """Write a native file of a shape with random weights; see `tercet.bench.random_model`.
-
-    Raises:
-        ParameterError: there is no such shape.
-        StorageError: the disk is full, or the folder cannot be written to.
-    """
-    config = shape(shape_name)
-    plans = []
-    for name, size in tensor_shapes(config).items():
-        if is_ternary(name):
-            plans.append(TensorPlan(name, "two_bit", size[0], size[1], "tensor"))
-        else:
-            rows, depth = size if len(size) == 2 else (1, size[0])
-            plans.append(TensorPlan(name, "f32" if len(size) == 1 else "f16", rows, depth))
-    weights = RandomModel(config, "two_bit", "f16")
-    with create_file(path, FilePlan(config.to_dict(), plans)) as writer:
-        for name, matrix in weights.items():
-            scales = matrix.scales if isinstance(matrix, PackedMatrix) else None
-            writer.write_tensor(name, [matrix.data], scales)
 
 
 def open_here(path: str, threads: str) -> None:
