@@ -105,6 +105,26 @@ Result<float> softmax(const FloatVector& scores, const IsaName& isa) {
     return out.finish({scores.size()});
 }
 
+// Weights, and what merging them with others needs: the greatest score and the sum of the exponentials.
+std::tuple<Result<float>, float, float> softmax_sums(const FloatVector& scores, const IsaName& isa) {
+    if (scores.size() == 0) reject("softmax_sums", "scores", "at least one number", "none");
+    NewArray<float> out(scores.size());
+    std::memcpy(out.data(), scores.data(), scores.size() * sizeof(float));
+    const SoftmaxSums sums = table_of(isa).floats.softmax(out.data(), scores.size());
+    return {out.finish({scores.size()}), sums.greatest, sums.sum};
+}
+
+std::tuple<Result<float>, float, float> merge_softmax(const FloatVector& average, float greatest, float sum,
+                                                      const FloatVector& other, float other_greatest, float other_sum,
+                                                      const IsaName& isa) {
+    check_size("merge_softmax", "other", average.size(), other.size());
+    NewArray<float> out(average.size());
+    std::copy_n(average.data(), average.size(), out.data());
+    SoftmaxSums sums = {greatest, sum};
+    table_of(isa).floats.merge_softmax(&sums, out.data(), {other_greatest, other_sum}, other.data(), other.size());
+    return {out.finish({other.size()}), sums.greatest, sums.sum};
+}
+
 Result<float> dot_rows(const FloatMatrixArray& matrix, const FloatRows& vectors, const IsaName& isa) {
     const FloatMatrix& rows = matrix.matrix();
     check_size("dot_rows", "a vector", rows.depth, vectors.shape(1));
@@ -173,6 +193,9 @@ void bind_floats(nb::module_& module) {
                nb::arg("inverse_frequencies").noconvert(), nb::arg("attention_factor"), nb::arg("factor"), isa());
     module.def("hadamard", &hadamard, nb::arg("values").noconvert(), nb::arg("block_size"), isa());
     module.def("softmax", &softmax, nb::arg("scores").noconvert(), isa());
+    module.def("softmax_sums", &softmax_sums, nb::arg("scores").noconvert(), isa());
+    module.def("merge_softmax", &merge_softmax, nb::arg("average").noconvert(), nb::arg("greatest"), nb::arg("sum"),
+               nb::arg("other").noconvert(), nb::arg("other_greatest"), nb::arg("other_sum"), isa());
     module.def("dot_rows", &dot_rows, nb::arg("matrix"), nb::arg("vectors").noconvert(), isa());
     module.def("add_weighted_rows", &add_weighted_rows, nb::arg("matrix"), nb::arg("weights").noconvert(),
                nb::arg("to").noconvert(), isa());

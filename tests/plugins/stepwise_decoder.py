@@ -7,6 +7,7 @@ shows that fusing, splitting over threads and paging change nothing, and it know
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +20,21 @@ from tercet.quantization.ternary_tensor import TernaryTensor
 Floats = npt.NDArray[np.float32]
 
 
+SPAN = 256
+"""Positions whose softmax is taken at once (cpp/include/tercet/attention.hpp)."""
+
+
 class StepwiseDecoder:
-    """One sequence, all positions at once, f32 keys and values."""
+    """One sequence, all positions at once, keys and values in f32 or int8."""
 
     def __init__(
-        self, config: ModelConfig, model: Mapping[str, PackedMatrix | FloatMatrix], isa: str
+        self,
+        config: ModelConfig,
+        model: Mapping[str, PackedMatrix | FloatMatrix],
+        isa: str,
+        kv_dtype: str = "f32",
     ) -> None:
+        self._kv_dtype = kv_dtype
         self.config = config
         self.isa = isa
         self.codes: list[npt.NDArray[np.int8]] = []
@@ -113,16 +123,36 @@ class StepwiseDecoder:
         )
         key = self._placed(layer, "k", key, 1.0)
         value = value.reshape(len(value), config.num_kv_heads, config.head_dim)
+        keys, values = self._stored(key), self._stored(value)
         out = np.empty_like(query)
         for token in range(len(query)):
             first = 0 if window is None else max(0, token + 1 - window)
             for head in range(config.num_heads):
-                seen = np.s_[first : token + 1, head // group]
-                scores = floats.dot_rows(key[seen], query[token, head : head + 1], self.isa)[0]
-                weights = floats.softmax(scores, self.isa)[None]
-                start = np.zeros((1, config.head_dim), np.float32)
-                out[token, head] = floats.add_weighted_rows(value[seen], weights, start, self.isa)[0]
+                merged = None
+                for begin in range(first // SPAN * SPAN, token + 1, SPAN):
+                    span = np.s_[max(first, begin) : min(token + 1, begin + SPAN), head // group]
+                    part = self._attend_span(query[token, head], keys, values, span)
+                    merged = part if merged is None else floats.merge_softmax(*merged, *part, self.isa)
+                assert merged is not None
+                out[token, head] = merged[0]
         return out.reshape(len(query), config.query_size)
+
+    def _stored(self, rows: Floats) -> tuple[Floats, Floats]:
+        """Keys or values [tokens, heads, head_dim] as the cache holds them: numbers and their scales."""
+        if self._kv_dtype == "f32":
+            return rows, np.ones(rows.shape[:2], np.float32)
+        quantized = [floats.quantize(row, self.isa)[:2] for row in rows.reshape(-1, rows.shape[2])]
+        codes = np.stack([codes for codes, _ in quantized]).reshape(rows.shape)
+        return codes.astype(np.float32), np.float32([scale for _, scale in quantized]).reshape(rows.shape[:2])
+
+    def _attend_span(
+        self, query: Floats, keys: tuple[Floats, Floats], values: tuple[Floats, Floats], span: Any
+    ) -> tuple[Floats, tuple[float, float]]:
+        scores = floats.dot_rows(keys[0][span], query[None], self.isa)[0] * keys[1][span]
+        weights, sums = floats.softmax_sums(scores, self.isa)
+        start = np.zeros((1, len(query)), np.float32)
+        weighted = (weights * values[1][span])[None]
+        return floats.add_weighted_rows(values[0][span], weighted, start, self.isa)[0], sums
 
     def _placed(self, layer: int, part: str, x: Floats, factor: float) -> Floats:
         """Heads [tokens, heads, head_dim], normalized and rotated to their positions."""

@@ -81,7 +81,7 @@ def read_into_memory(path: Path, num_bytes: int) -> npt.NDArray[np.uint8]:
     """
     try:
         # Room to begin at a whole huge page: the system gives large pieces only such pages.
-        memory = mmap.mmap(-1, num_bytes + HUGE_PAGE_BYTES)
+        memory = _private_memory(num_bytes + HUGE_PAGE_BYTES)
     except (OSError, ValueError) as error:
         raise StorageError(
             f"there is no memory for the {num_bytes} bytes of {path}; use weights_memory='mapped'"
@@ -97,24 +97,28 @@ def read_into_memory(path: Path, num_bytes: int) -> npt.NDArray[np.uint8]:
     return target
 
 
+def _private_memory(num_bytes: int) -> mmap.mmap:
+    """Zeroed memory of this process alone: shared anonymous memory gets no huge pages."""
+    if hasattr(mmap, "MAP_PRIVATE"):
+        return mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return mmap.mmap(-1, num_bytes)
+
+
 def _fill(path: Path, target: npt.NDArray[np.uint8]) -> None:
     def read_piece(offset: int) -> None:
         piece = memoryview(target[offset : offset + PIECE_BYTES])
-        done = 0
-        while done < len(piece):
-            count = os.preadv(descriptor, [piece[done:]], offset + done)
-            if count == 0:
-                raise StorageError(f"{path} has become shorter while it was read. Get it again.")
-            done += count
+        with path.open("rb", buffering=0) as file:
+            file.seek(offset)
+            while piece:
+                count = file.readinto(piece)
+                if not count:
+                    raise StorageError(f"{path} has become shorter while it was read. Get it again.")
+                piece = piece[count:]
 
     try:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as threads:
-                for _ in threads.map(read_piece, range(0, len(target), PIECE_BYTES)):
-                    pass  # the first failure is raised here
-        finally:
-            os.close(descriptor)
+        with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as threads:
+            for _ in threads.map(read_piece, range(0, len(target), PIECE_BYTES)):
+                pass  # the first failure is raised here
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
 

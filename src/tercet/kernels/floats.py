@@ -16,12 +16,14 @@ __all__ = [
     "dot_rows",
     "gated",
     "hadamard",
+    "merge_softmax",
     "narrow_f16",
     "quantize",
     "rescale",
     "rms_norm",
     "rotate",
     "softmax",
+    "softmax_sums",
     "widen",
 ]
 
@@ -81,6 +83,24 @@ def hadamard(values: Floats, block_size: int, isa: str | None = None) -> Floats:
 def softmax(scores: Floats, isa: str | None = None) -> Floats:
     """Return exp(scores - max), divided by its sum."""
     return _core.softmax(_floats(scores), isa)
+
+
+def softmax_sums(scores: Floats, isa: str | None = None) -> tuple[Floats, tuple[float, float]]:
+    """Return softmax(scores), and with it max(scores) and the sum of exp(scores - max), for `merge_softmax`."""
+    weights, greatest, total = _core.softmax_sums(_floats(scores), isa)
+    return weights, (greatest, total)
+
+
+def merge_softmax(
+    average: Floats,
+    sums: tuple[float, float],
+    other: Floats,
+    other_sums: tuple[float, float],
+    isa: str | None = None,
+) -> tuple[Floats, tuple[float, float]]:
+    """Return the average over two sets of scores from the averages [width] over each, and its sums."""
+    merged, greatest, total = _core.merge_softmax(_floats(average), *sums, _floats(other), *other_sums, isa)
+    return merged, (greatest, total)
 
 
 def dot_rows(rows: npt.NDArray[np.generic], vectors: Floats, isa: str | None = None) -> Floats:
