@@ -19,7 +19,7 @@
 namespace tercet {
 namespace {
 
-enum class Kind { f32, f16, bf16, two_bit, two_bit_rows, two_bit_groups, five_per_byte };
+enum class Kind { f32, f16, bf16, two_bit, two_bit_rows, two_bit_groups, five_per_byte, planes };
 
 // A decoder in a few words; everything else follows.
 struct Sketch {
@@ -30,21 +30,24 @@ struct Sketch {
     bool tied, quantized, sub_norms, qk_norms, input_norms, post_norms;
     std::size_t window, rotation_block;  // 0: none
     KvType cache;
+    int first_chunk;  // tokens of one sequence in the first step
 };
 
 constexpr Sketch sketches[] = {
     {"bitnet", 80, 112, 3, 4, 2, 20, Activation::relu2, Kind::f16, Kind::two_bit, true, true, true, false, false, false, 0, 0,
-     KvType::f16},
+     KvType::f16, 11},
     {"llama", 65, 101, 2, 3, 1, 34, Activation::silu, Kind::f32, Kind::five_per_byte, false, true, false, false, false, false,
-     0, 0, KvType::f32},
+     0, 0, KvType::f32, 11},
     {"gemma", 96, 160, 3, 4, 2, 48, Activation::gelu_tanh, Kind::bf16, Kind::two_bit_groups, true, true, false, true, false,
-     true, 5, 0, KvType::f16},
+     true, 5, 0, KvType::int8, 11},
     {"bonsai", 64, 128, 2, 4, 2, 16, Activation::silu, Kind::two_bit_groups, Kind::two_bit_groups, false, true, false, true,
-     false, false, 0, 16, KvType::f32},
+     false, false, 0, 16, KvType::f32, 11},
     {"floats", 48, 80, 2, 2, 2, 24, Activation::relu2, Kind::two_bit_rows, Kind::two_bit_rows, true, false, true, false, true,
-     false, 3, 16, KvType::f32},
-    {"deep", 400, 700, 1, 2, 1, 96, Activation::relu2, Kind::f16, Kind::five_per_byte, true, true, true, true, false, false, 0,
-     0, KvType::f16},
+     false, 3, 16, KvType::f32, 11},
+    {"deep", 400, 700, 1, 2, 1, 96, Activation::relu2, Kind::planes, Kind::five_per_byte, true, true, true, true, false, false,
+     0, 0, KvType::f16, 11},
+    {"long", 32, 48, 1, 2, 1, 16, Activation::silu, Kind::planes, Kind::two_bit, false, true, false, false, false, false, 0, 0,
+     KvType::int8, 290},
 };
 constexpr std::size_t vocabulary = 67, group_size = 32;
 
@@ -93,7 +96,7 @@ class Model {
                 .num_kv_heads = sketch_.kv_heads,
                 .head_dim = sketch_.head_dim,
                 .vocab_size = vocabulary,
-                .max_context = 64,
+                .max_context = 512,
                 .windows = windows,
                 .rotary = rotary,
                 .local_rotary = local,
@@ -143,7 +146,26 @@ class Model {
             }
             return FloatMatrix{values.data(), rows, depth};
         }
+        if (kind == Kind::planes) return planes(rows, depth);
         return ternary(kind, rows, depth);
+    }
+
+    // Eight bits, or six where the depth is small.
+    PlaneMatrix planes(std::size_t rows, std::size_t depth) {
+        PlaneMatrix made;
+        made.bits = depth < plane_chunk_columns ? 6 : 8;
+        made.rows = rows;
+        made.depth = depth;
+        std::vector<std::uint8_t>& high = bytes_.emplace_back(rows * made.chunks() * four_bit_chunk_bytes);
+        std::vector<std::uint8_t>& low = bytes_.emplace_back(rows * made.chunks() * made.low_chunk_bytes());
+        for (std::uint8_t& byte : high) byte = random_.byte();
+        for (std::uint8_t& byte : low) byte = random_.byte();
+        std::vector<float>& scales = reals(rows);
+        for (float& scale : scales) scale = 0.02F + scale / 500.0F;
+        made.high = high.data();
+        made.low = low.data();
+        made.scales = scales.data();
+        return made;
     }
 
     TernaryMatrix ternary(Kind kind, std::size_t rows, std::size_t depth) {
@@ -181,18 +203,18 @@ class Model {
 
 // Logits of a conversation between two sequences: a long chunk beside a short one, then steps of one token and of two.
 std::vector<float> logits_of(const Model& model, const Sketch& sketch, Isa isa, int threads) {
-    constexpr std::size_t block_tokens = 4, blocks = 16;
+    constexpr std::size_t block_tokens = 4, blocks = 256;
     Decoder decoder(model.config(), model.weights, kernel_table(isa), threads);
     KvCache cache(decoder.cache_shape(blocks, block_tokens), sketch.cache);
     std::vector<std::int32_t> tables(blocks);
-    for (std::size_t block = 0; block < blocks; ++block)  // two rows of 8, in no order
+    for (std::size_t block = 0; block < blocks; ++block)  // in no order
         tables[block] = static_cast<std::int32_t>(block * 5 % blocks);
     const MatrixView<const std::int32_t> block_tables{tables.data(), 2, blocks / 2, blocks / 2};
 
     RandomValues random(7);
     std::vector<float> all;
     std::vector<std::int32_t> contexts = {0, 0};
-    for (const auto& [first, second] : {std::pair{11, 3}, {1, 1}, {2, 1}, {1, 9}, {1, 1}}) {
+    for (const auto& [first, second] : {std::pair{sketch.first_chunk, 3}, {1, 1}, {2, 1}, {1, 9}, {1, 1}}) {
         const std::vector<std::int32_t> starts = {0, first, first + second};
         std::vector<std::int32_t> ids(static_cast<std::size_t>(first + second)), rows;
         for (std::size_t token = 0; token < ids.size(); ++token) {

@@ -1,5 +1,5 @@
-// Runs a ThreadPool hard and says "ok", or what went wrong. tests/kernels/test_native_programs.py compiles and runs it;
-// by hand it is worth building with -fsanitize=thread.
+// Runs a ThreadPool hard and says "ok", or what went wrong. tests/kernels compiles and runs it, also with
+// -fsanitize=thread.
 #include "tercet/thread_pool.hpp"
 
 #include <chrono>

@@ -32,14 +32,14 @@ def requirements() -> dict[str, list[str]]:
 
 
 def machine() -> str:
-    return {"amd64": "x86_64"}.get(platform.machine().lower(), platform.machine().lower())
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
 
 
 PROVIDERS = {
     "matmul_two_bit": {"avx512_vbmi": "avx512_vnni"},
     "matmul_five_per_byte": {"avx512_vnni": "avx2"},
     "prepare_five_per_byte": {"avx512_vnni": "avx2", "amx_int8": "avx512_vbmi"},
-    "rms_norm": {"avx512_vbmi": "avx512_vnni", "amx_int8": "avx512_vnni"},
+    "rms_norm": {"avx512_vbmi": "avx512_vnni", "amx_int8": "avx512_vnni", "neon_dotprod": "neon"},
     "int8_dot_products": {"avx512_vbmi": "avx512_vnni"},
 }
 """Operation -> instruction set -> whose kernel it takes, where that is not its own."""

@@ -16,6 +16,10 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
 #define TERCET_INLINE [[gnu::always_inline]] inline
 #define TERCET_LAMBDA __attribute__((always_inline))
 
@@ -112,10 +116,16 @@ TERCET_INLINE void store(float* to, f32x16 value) {
 }
 
 TERCET_INLINE void store(std::int8_t* to, i32x16 value) {  // each lane in [-128, 127]
+#if defined(__ARM_NEON)  // which has no vectors of four bytes
+    const auto low = vuzp1q_s16(reinterpret_cast<int16x8_t>(value.part[0]), reinterpret_cast<int16x8_t>(value.part[1]));
+    const auto high = vuzp1q_s16(reinterpret_cast<int16x8_t>(value.part[2]), reinterpret_cast<int16x8_t>(value.part[3]));
+    vst1q_s8(to, vuzp1q_s8(reinterpret_cast<int8x16_t>(low), reinterpret_cast<int8x16_t>(high)));
+#else
     for (std::size_t p = 0; p < num_registers; ++p) {
         const i8_quarter_register narrow = __builtin_convertvector(value.part[p], i8_quarter_register);
         std::memcpy(to + p * register_lanes, &narrow, sizeof narrow);
     }
+#endif
 }
 
 // The first `size` lanes (size < 16); the others are zero.

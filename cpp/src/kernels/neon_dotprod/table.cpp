@@ -9,12 +9,14 @@ namespace tercet::neon_dotprod {
 
 void install_two_bit(TernaryKernels& kernels) noexcept;
 void install_five_per_byte(TernaryKernels& kernels) noexcept;
+void install_head(HeadKernels& kernels) noexcept;
 void install_probes(ProbeKernels& kernels) noexcept;
 
 void install(KernelTable& table) noexcept {
     neon::install(table);
     install_two_bit(table.ternary);
     install_five_per_byte(table.ternary);
+    install_head(table.head);
     install_probes(table.probes);
 }
 

@@ -1,0 +1,12 @@
+// Products with planes compiled with this folder's flags, with dot products; the loops are in ../neon/head_planes.hpp.
+#include "../neon/head_planes.hpp"
+
+namespace tercet::neon_dotprod {
+
+void install_head(HeadKernels& kernels) noexcept {
+    kernels.multiply_high = multiply_high;
+    kernels.multiply_eight = multiply_eight;
+    kernels.multiply_six = multiply_six;
+}
+
+}  // namespace tercet::neon_dotprod
