@@ -78,8 +78,8 @@ def plan_output(
         embedding_type: how other matrices are stored; None for what is usual: `f16`, `bf16` or `f32`, and
             in GGUF also a quantized type such as `q8_0`.
         metadata: kept in the file, where it can be.
-        head: in a native file, how the output head is stored: `int8`, `6bit`, `f16`, `bf16` or `f32`; None for
-            `embedding_type`.
+        head: in a native file, how the output head is stored: `int8`, `6bit`, `f16`, `bf16` or `f32`;
+            None for `embedding_type`.
 
     Raises:
         ParameterError: there is no such format, packing or type, or the model cannot be stored like this.
