@@ -28,7 +28,7 @@ import numpy.typing as npt
 from tercet.engine.engine import Engine
 from tercet.engine.memory import MemoryUsage, measure_memory
 from tercet.engine.memory_plan import MemoryPlan
-from tercet.engine.opening import open_engine
+from tercet.engine.opening import load_for, open_engine
 from tercet.engine.processors import available_cores
 from tercet.engine.request import Request
 from tercet.engine.result import GenerationResult, result_of
@@ -36,7 +36,6 @@ from tercet.engine.stream import TextStream
 from tercet.engine.text_output import TextOutput
 from tercet.errors import ContextLengthError, ParameterError, TercetError, UnsupportedModelError
 from tercet.models.config import ModelConfig
-from tercet.models.loading import load_model
 from tercet.models.profiles import EngineSettings, engine_settings
 from tercet.models.registry import resolve
 from tercet.reference.normalization import l2_normalized
@@ -61,8 +60,8 @@ class LLM:
             run on, or None for what level and scenario say.
         isa: the instruction set of the kernels (`tercet doctor` lists them); None takes `TERCET_ISA` or
             the best.
-        kv_dtype: "f32" (exact) or "f16" (half the memory) for keys and values; None for what level and
-            scenario say.
+        kv_dtype: "f32" (exact), "f16" (half the memory) or "int8" (little more than a quarter) for keys and
+            values; None for what level and scenario say.
         max_context: most tokens of prompt and answer together, at most what the model was trained for.
         level: "baseline", "optimized" (the default) or "aggressive": see `tercet.models.profiles`.
         scenario: "mobile", "edge", "server" or "cloud": threads and memory of such a place. The memory is
@@ -70,6 +69,12 @@ class LLM:
             many sequences run at once.
         head: "full" or "two_stage", which reads half of a head that is stored in planes; None for what the
             level says.
+        prefix_cache: whether a prompt that begins like an earlier one uses the keys and values of that one,
+            as far as they are still there. It changes the time to the first token and no token.
+        speculation: "prompt_lookup" guesses tokens from the text so far, "draft" with a second model, and
+            one step checks them all; "off", or None for what the level says. It changes no token either.
+        draft: name or path of the second model, which must have the same tokenizer.
+        weights_memory: "mapped", "huge" or "auto" (`tercet.formats.weights_memory`); None: the level's.
 
     Raises:
         ModelNotFoundError, FormatError, UnsupportedModelError, IsaError, ParameterError: see `tercet.errors`.
@@ -87,19 +92,25 @@ class LLM:
         level: str | None = None,
         scenario: str | None = None,
         head: str | None = None,
+        prefix_cache: bool = True,
+        speculation: str | None = None,
+        draft: str | os.PathLike[str] | None = None,
+        weights_memory: str | None = None,
     ) -> None:
-        self.settings: EngineSettings = engine_settings(
-            available_cores(), level, scenario, threads, kv_dtype, head
-        )
+        if draft is not None and speculation is None:
+            speculation = "draft"
+        chosen = (threads, kv_dtype, head, speculation, prefix_cache, weights_memory)
+        self.settings: EngineSettings = engine_settings(available_cores(), level, scenario, *chosen)
         self.threads = self.settings.threads
         self.path: Path = resolve(model)
-        loaded = load_model(self.path)
+        loaded = load_for(self.path, self.settings)
         self.config: ModelConfig = loaded.config
         self.name: str = str(loaded.metadata.get("name") or self.path.stem)
         self._generation_config = loaded.generation_config
         self._tokenizer = loaded.tokenizer() if loaded.tokenizer_json is not None else None
         self._chat_template = _chat_template(loaded.chat_template, self._tokenizer, self.config)
-        opened = open_engine(loaded, self.settings, isa, max_context)
+        drafting = None if draft is None else load_for(resolve(draft), self.settings)
+        opened = open_engine(loaded, self.settings, isa, max_context, drafting)
         self.isa: str = opened.isa
         self.max_context: int = opened.max_context
         self.memory_plan: MemoryPlan | None = opened.memory_plan

@@ -209,8 +209,8 @@ def test_wrong_machine_settings(tiny_model_file: Path) -> None:
     for threads in (0, -1, 100_000):
         with pytest.raises(ParameterError, match="threads"):
             LLM(tiny_model_file, threads=threads)
-    with pytest.raises(ParameterError, match="kv_dtype must be one of f32, f16"):
-        LLM(tiny_model_file, kv_dtype="int8")
+    with pytest.raises(ParameterError, match="kv_dtype must be one of f32, f16, int8"):
+        LLM(tiny_model_file, kv_dtype="int4")
     with pytest.raises(ModelNotFoundError, match="no-such-model"):
         LLM("no-such-model")
 

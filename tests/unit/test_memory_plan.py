@@ -12,6 +12,7 @@ import pytest
 
 from program import environment
 from tercet import LLM, MemoryLimitError
+from tercet.bench.model_store import write_random_model
 from tercet.bench.random_model import RandomModel
 from tercet.engine.memory_plan import (
     BLOCK_TOKENS,
@@ -104,6 +105,25 @@ def test_the_process_stays_within_the_memory_of_a_scenario() -> None:
     peak, budget, sequences, blocks, real_blocks, real_sequences = map(int, shown.split())
     assert peak <= budget == 512 << 20
     assert (sequences, blocks) == (real_sequences, real_blocks)
+
+
+def test_weights_on_huge_pages_count_once(tmp_path: Path) -> None:
+    config = dataclasses.replace(shape("125m"), num_layers=4)
+    path = tmp_path / "model.tercet"
+    write_random_model(path, config, "two_bit", "f32")
+    program = (
+        "import sys; from pathlib import Path; from tercet.engine.opening import load_for, open_engine\n"
+        "from tercet.models.profiles import engine_settings\n"
+        "settings = engine_settings(2, scenario='mobile', weights_memory=sys.argv[2])\n"
+        "opened = open_engine(load_for(Path(sys.argv[1]), settings), settings)\n"
+        "print(opened.memory_plan.model.program, opened.memory_plan.model.weights)"
+    )
+    found = {}
+    for memory in ("mapped", "huge"):
+        command = [sys.executable, "-c", program, str(path), memory]
+        found[memory] = [int(part) for part in subprocess.check_output(command, env=environment()).split()]
+    assert found["mapped"][1] == found["huge"][1] > 90 << 20
+    assert abs(found["mapped"][0] - found["huge"][0]) < 16 << 20
 
 
 def test_llm_refuses_before_it_reads_the_weights(

@@ -9,6 +9,7 @@ import pytest
 from tercet import LLM, ParameterError
 from tercet.engine.memory_plan import KV_TYPES
 from tercet.engine.processors import available_cores
+from tercet.formats.weights_memory import WEIGHTS_MEMORY
 from tercet.kernels.decoder import HEADS
 from tercet.models.profiles import LEVELS, SCENARIOS, engine_settings
 
@@ -75,6 +76,7 @@ def test_unknown_names_list_the_known() -> None:
 
 
 def test_profiles_name_what_the_engine_knows() -> None:
+    assert {level.weights_memory for level in LEVELS.values()} <= set(WEIGHTS_MEMORY)
     assert {level.head for level in LEVELS.values()} <= set(HEADS)
     assert {level.kv_dtype for level in LEVELS.values()} <= set(KV_TYPES)
     assert {place.kv_dtype for place in SCENARIOS.values()} <= set(KV_TYPES)

@@ -40,8 +40,8 @@ BLOCK_TOKENS = 16
 """Positions in a block of keys and values."""
 SHORTEST_CONTEXT = 128
 """Tokens; a model that cannot have as many, or all of its own if those are fewer, does not fit."""
-KV_TYPES: Mapping[str, int] = {"f32": 4, "f16": 2}
-"""How keys and values can be kept, and the bytes of an element."""
+KV_TYPES = ("f32", "f16", "int8")
+"""How keys and values can be kept; int8 with a scale (float32) for each token and head."""
 _STEP_TOKENS = 256  # the decoder cuts larger batches
 _THREAD_SCRATCH = 1 << 20  # accumulators and panels of a thread, with room to spare
 _MASTER_PACKING = "two_bit"  # what masters and foreign types become on loading
@@ -83,6 +83,16 @@ class ModelMemory:
         """What is there before the first token."""
         return self.program + self.weights + self.scratch
 
+    def beside(self, draft: ModelMemory) -> ModelMemory:
+        """This model and a draft model, which keeps keys and values of the same sequences."""
+        return ModelMemory(
+            program=self.program,
+            weights=self.weights + draft.weights,
+            scratch=self.scratch + draft.scratch,
+            kv_per_token=self.kv_per_token + draft.kv_per_token,
+            logits_per_sequence=self.logits_per_sequence + draft.logits_per_sequence,
+        )
+
     def sequence(self, context: int) -> int:
         """One sequence of so many tokens, in whole blocks."""
         blocks = -(-context // BLOCK_TOKENS)
@@ -119,12 +129,22 @@ def model_memory(
     threads: int,
     kv_dtype: str,
     path: Path | None = None,
+    copied_bytes: int = 0,
 ) -> ModelMemory:
-    """What a model needs. `path` is its file or folder if it is open in this process already: those of its
-    pages that are resident are weights, and not counted as program."""
+    """What a model needs. What is resident of its weights so far is not counted as program.
+
+    Args:
+        config: the model.
+        tensors: what is known of each of its tensors.
+        threads: how many compute.
+        kv_dtype: one of KV_TYPES.
+        path: its file or folder if it is mapped in this process already.
+        copied_bytes: what of its weights is in memory of our own already.
+    """
     usage = measure_memory(path or Path(), 0)
+    mapped = usage.mapped_resident_bytes or 0 if path else 0
     return ModelMemory(
-        program=(usage.resident_bytes or 0) - (usage.mapped_resident_bytes or 0 if path else 0),
+        program=max((usage.resident_bytes or 0) - mapped - copied_bytes, 0),
         weights=weights_bytes(config, tensors),
         scratch=scratch_bound(config, threads),
         kv_per_token=kv_bytes_per_token(config, kv_dtype),
@@ -161,7 +181,8 @@ def plan_memory(
 
 def kv_bytes_per_token(config: ModelConfig, kv_dtype: str) -> int:
     """Keys and values of one token in all layers."""
-    return config.num_layers * 2 * config.kv_size * KV_TYPES[kv_dtype]
+    head_bytes = {"f32": 4 * config.head_dim, "f16": 2 * config.head_dim, "int8": config.head_dim + 4}
+    return config.num_layers * 2 * config.num_kv_heads * head_bytes[kv_dtype]
 
 
 def weights_bytes(config: ModelConfig, tensors: Mapping[str, StoredTensor]) -> int:

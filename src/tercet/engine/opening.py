@@ -1,9 +1,14 @@
-"""From a loaded model and settings to an engine: decoder, cache and limits, within the settings' memory."""
+"""From a loaded model and settings to an engine: decoder, cache and limits, within the settings' memory.
+
+A draft model, if there is one, gets the same threads and types, and a cache of as many blocks.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from tercet.engine.draft import DraftModel
 from tercet.engine.engine import Engine
 from tercet.engine.kv_blocks import KvBlockPool, pool_size
 from tercet.engine.memory_plan import (
@@ -15,13 +20,15 @@ from tercet.engine.memory_plan import (
     plan_memory,
 )
 from tercet.engine.plan import StepLimits
+from tercet.engine.prompt_lookup import PromptLookup
 from tercet.engine.runner import Runner
-from tercet.errors import ParameterError
+from tercet.engine.speculation import Proposer, Speculation
+from tercet.errors import ParameterError, UnsupportedModelError
 from tercet.kernels.decoder import Decoder, KvCache
-from tercet.models.loading import LoadedModel
+from tercet.models.loading import LoadedModel, load_model
 from tercet.models.profiles import EngineSettings
 
-__all__ = ["OpenModel", "open_engine"]
+__all__ = ["OpenModel", "load_for", "open_engine"]
 
 
 @dataclass(frozen=True)
@@ -36,8 +43,23 @@ class OpenModel:
     kv_cache_bytes: int
 
 
+def load_for(path: Path, settings: EngineSettings) -> LoadedModel:
+    """Load a model with its weights where the settings want them.
+
+    A file that is larger than all the memory of the settings is only mapped: `open_engine` will refuse it,
+    and needs no copy for that. Raises what `tercet.models.loading.load_model` does.
+    """
+    limit = settings.memory_bytes
+    is_too_large = limit is not None and path.is_file() and path.stat().st_size > limit
+    return load_model(path, weights_memory="mapped" if is_too_large else settings.weights_memory)
+
+
 def open_engine(
-    loaded: LoadedModel, settings: EngineSettings, isa: str | None = None, max_context: int | None = None
+    loaded: LoadedModel,
+    settings: EngineSettings,
+    isa: str | None = None,
+    max_context: int | None = None,
+    draft: LoadedModel | None = None,
 ) -> OpenModel:
     """Make the decoder and a KV cache that fits.
 
@@ -46,19 +68,31 @@ def open_engine(
         settings: threads, types and limits.
         isa: the instruction set; None takes `TERCET_ISA` or the best.
         max_context: most tokens of a sequence; None takes what the model was trained for, or what fits.
+        draft: the model that guesses tokens, needed where the settings' speculation is `draft`.
 
     Raises:
+        UnsupportedModelError: the draft model has other tokens.
         MemoryLimitError: the model does not fit into the memory of the settings. Nothing has been read then.
         ParameterError, IsaError, UnsupportedModelError: see `Decoder` and `KvCache`.
     """
     config = loaded.config
     if settings.kv_dtype not in KV_TYPES:
         raise ParameterError(f"kv_dtype must be one of {', '.join(KV_TYPES)}, not {settings.kv_dtype!r}")
+    if (draft is not None) != (settings.speculation == "draft"):
+        raise ParameterError(
+            f"a draft model belongs to the speculation 'draft', and this is {settings.speculation!r}"
+            if draft is not None
+            else "the speculation 'draft' needs a draft model; name one with draft="
+        )
     context = _checked_context(max_context, config.max_context)
     num_sequences = settings.max_sequences
     plan = None
     if settings.memory_bytes is not None:
-        needs = model_memory(config, loaded.tensors, settings.threads, settings.kv_dtype, loaded.path)
+        threads, kv_dtype = settings.threads, settings.kv_dtype
+        copied = loaded.path.stat().st_size if loaded.weights_memory == "huge" else 0
+        needs = model_memory(config, loaded.tensors, threads, kv_dtype, loaded.path, copied)
+        if draft is not None:
+            needs = needs.beside(model_memory(draft.config, draft.tensors, threads, kv_dtype, draft.path))
         plan = plan_memory(needs, settings.memory_bytes, context, num_sequences, max_context)
         context, num_sequences, num_blocks = plan.context, plan.max_sequences, plan.num_blocks
     else:
@@ -66,9 +100,44 @@ def open_engine(
         num_blocks = pool_size(-(-context // BLOCK_TOKENS), num_sequences, block_bytes)
     decoder = Decoder(config, loaded.weights, threads=settings.threads, isa=isa, head=settings.head)
     cache = KvCache(decoder, num_blocks, BLOCK_TOKENS, settings.kv_dtype)
-    limits = StepLimits(settings.max_step_tokens, num_sequences)
-    engine = Engine(Runner(decoder, cache), KvBlockPool(num_blocks, BLOCK_TOKENS), limits)
-    return OpenModel(engine, decoder.isa, context, plan, cache.nbytes)
+    num_bytes = cache.nbytes
+    proposer: Proposer | None = PromptLookup() if settings.speculation == "prompt_lookup" else None
+    if draft is not None:
+        _check_tokens(loaded, draft)
+        model = Decoder(draft.config, draft.weights, threads=settings.threads, isa=isa, head=settings.head)
+        draft_cache = KvCache(model, num_blocks, BLOCK_TOKENS, settings.kv_dtype)
+        num_bytes += draft_cache.nbytes
+        pool = KvBlockPool(num_blocks, BLOCK_TOKENS, settings.prefix_cache)
+        proposer = DraftModel(Runner(model, draft_cache), pool, draft.config.max_context)
+    engine = Engine(
+        Runner(decoder, cache),
+        KvBlockPool(num_blocks, BLOCK_TOKENS, settings.prefix_cache),
+        StepLimits(settings.max_step_tokens, num_sequences),
+        speculation=None if proposer is None else Speculation(proposer),
+    )
+    return OpenModel(engine, decoder.isa, context, plan, num_bytes)
+
+
+def _check_tokens(loaded: LoadedModel, draft: LoadedModel) -> None:
+    """A guess is a token id, so both models must mean the same by it."""
+    if draft.config.pooling is not None:
+        raise UnsupportedModelError(f"{draft.path} makes embeddings and cannot guess tokens")
+    size = loaded.config.vocab_size
+    if draft.config.vocab_size != size:
+        raise UnsupportedModelError(
+            f"the draft model {draft.path} has {draft.config.vocab_size} tokens and {loaded.path} has "
+            f"{size}; a draft model needs the same tokenizer"
+        )
+    if loaded.tokenizer_json == draft.tokenizer_json or None in (loaded.tokenizer_json, draft.tokenizer_json):
+        return  # without a tokenizer the caller alone knows what the ids mean
+    own, other = loaded.tokenizer(), draft.tokenizer()
+    for token_id in range(size):
+        if own.token_bytes(token_id) != other.token_bytes(token_id):
+            raise UnsupportedModelError(
+                f"token {token_id} is {own.token_bytes(token_id)!r} in {loaded.path} and "
+                f"{other.token_bytes(token_id)!r} in the draft model {draft.path}; a draft model needs the "
+                "same tokenizer"
+            )
 
 
 def _checked_context(asked: int | None, trained: int) -> int:

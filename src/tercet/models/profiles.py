@@ -22,6 +22,7 @@ __all__ = [
     "DEFAULT_LEVEL",
     "LEVELS",
     "SCENARIOS",
+    "SPECULATIONS",
     "EngineSettings",
     "Level",
     "Priority",
@@ -31,6 +32,8 @@ __all__ = [
 
 ALL_THREADS = "all"
 DEFAULT_LEVEL = "optimized"
+SPECULATIONS = ("off", "prompt_lookup", "draft")
+"""Who guesses tokens for a step to check: nobody, the text so far, or a second model."""
 GIB = 1 << 30
 T = TypeVar("T")
 
@@ -47,6 +50,10 @@ class Level:
     """How keys and values are kept."""
     head: str
     """How logits are computed: `full`, or in `two_stage` where the head is stored in planes."""
+    speculation: str
+    """Who guesses tokens, one of SPECULATIONS."""
+    weights_memory: str
+    """Where a native file's weights lie: `mapped`, `huge`, or `auto`; see `tercet.formats.weights_memory`."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,10 @@ class EngineSettings:
     threads: int
     kv_dtype: str
     head: str
+    weights_memory: str
+    speculation: str
+    prefix_cache: bool
+    """Whether a prompt uses what earlier ones with the same beginning left in the KV cache."""
     max_sequences: int
     max_step_tokens: int
     memory_bytes: int | None
@@ -94,20 +105,17 @@ class EngineSettings:
 LEVELS: Mapping[str, Level] = {
     level.name: level
     for level in (
-        Level(
-            "baseline",
-            "one thread, exact keys and values: what the others are compared with",
-            1,
-            "f32",
-            "full",
-        ),
-        Level("optimized", "up to 4 threads, exact keys and values", 4, "f32", "full"),
+        Level("baseline", "one thread: what the others are compared with", 1, "f32", "full", "off", "mapped"),
+        Level("optimized", "up to 4 threads, the same answers", 4, "f32", "full", "off", "auto"),
         Level(
             "aggressive",
-            "up to 8 threads, keys and values in half the memory, the head in two stages",
+            "up to 8 threads, keys and values in little more than a quarter, the head in two stages, "
+            "guessed tokens",
             8,
-            "f16",
+            "int8",
             "two_stage",
+            "prompt_lookup",
+            "auto",
         ),
     )
 }
@@ -120,8 +128,8 @@ SCALABILITY = Priority("scalability", "as many callers as the memory holds, up t
 SCENARIOS: Mapping[str, Scenario] = {
     place.name: place
     for place in (
-        Scenario("mobile", "a telephone, one person who waits", 2, GIB // 2, LATENCY, "f16"),
-        Scenario("edge", "a small computer beside other work", 4, GIB, EFFICIENCY, "f16"),
+        Scenario("mobile", "a telephone, one person who waits", 2, GIB // 2, LATENCY, "int8"),
+        Scenario("edge", "a small computer beside other work", 4, GIB, EFFICIENCY, "int8"),
         Scenario("server", "a machine for a team", 8, 2 * GIB, THROUGHPUT, "f16"),
         Scenario("cloud", "one instance of many", 16, 4 * GIB, SCALABILITY, "f16"),
     )
@@ -135,6 +143,9 @@ def engine_settings(
     threads: int | str | None = None,
     kv_dtype: str | None = None,
     head: str | None = None,
+    speculation: str | None = None,
+    prefix_cache: bool = True,
+    weights_memory: str | None = None,
 ) -> EngineSettings:
     """Put a level, a scenario and what the caller named together.
 
@@ -145,10 +156,15 @@ def engine_settings(
         threads: a number, which is taken as it is, `all` for `cores`, or None for what the profiles say.
         kv_dtype: how keys and values are kept, None for what the profiles say.
         head: how logits are computed, None for what the level says.
+        speculation: one of SPECULATIONS, None for what the level says.
+        prefix_cache: whether prompts share what is in the KV cache.
+        weights_memory: where weights lie, None for what the level says.
 
     Raises:
         ParameterError: a name is unknown; the message lists those that exist.
     """
+    if speculation is not None and speculation not in SPECULATIONS:
+        raise ParameterError(f"there is no speculation {speculation!r}; there are {', '.join(SPECULATIONS)}")
     chosen = _named("level", LEVELS, DEFAULT_LEVEL if level is None else level)
     place = None if scenario is None else _named("scenario", SCENARIOS, scenario)
     priority = THROUGHPUT if place is None else place.priority
@@ -164,6 +180,9 @@ def engine_settings(
         threads=threads,
         kv_dtype=kv_dtype or (chosen.kv_dtype if place is None else place.kv_dtype),
         head=head or chosen.head,
+        weights_memory=weights_memory or chosen.weights_memory,
+        speculation=speculation or chosen.speculation,
+        prefix_cache=prefix_cache,
         max_sequences=priority.max_sequences,
         max_step_tokens=priority.max_step_tokens,
         memory_bytes=None if place is None else place.memory_bytes,
