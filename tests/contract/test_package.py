@@ -96,6 +96,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
     extras["transformers"] = set((package / "integrations").rglob("*.py"))
     extras["energy"] = {package / "monitoring" / "energy_counters.py"}
     extras["onnx"] = set((package / "conversion" / "onnx").rglob("*.py"))
+    extras["bench"] = {package / "bench" / "plot.py"}
     assert imported(modules.difference(*extras.values()))[0] == declared("dependencies")
     for extra, files in extras.items():
         needed = set().union(*imported(files)) - declared("dependencies")
