@@ -90,7 +90,11 @@ def bench_levels(
     asked = {
         level: {
             "model": str(model),
-            "settings": {"level": level, "threads": None if level == "baseline" else threads},
+            "settings": {
+                "level": level,
+                "threads": None if level == "baseline" else threads,
+                "prefix_cache": False,  # every prompt is read whole
+            },
             "tokens": tokens,
             "requests": requests,
             "together": together,
@@ -185,12 +189,10 @@ def _measure(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _request(prompt: list[int], tokens: int, max_context: int) -> Request:
-    room = max_context - len(prompt)
-    if room < tokens:
-        raise ParameterError(
-            f"{tokens} tokens after a prompt of {len(prompt)} do not fit into a context of {max_context}"
-        )
-    return Request(prompt, SamplingParams(temperature=0.0, seed=0), max_new_tokens=tokens)
+    room = max_context - tokens
+    if room < 1:
+        raise ParameterError(f"{tokens} tokens and a prompt do not fit into a context of {max_context}")
+    return Request(prompt[:room], SamplingParams(temperature=0.0, seed=0), max_new_tokens=tokens)
 
 
 def _answer(engine: Engine, requests: Sequence[Request]) -> None:

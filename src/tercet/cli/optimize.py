@@ -78,6 +78,8 @@ def _settings(found: Recommendation) -> Table:
         "weights": found.weight_precision,
         "output head": f"{found.head_precision}, {settings.head}",
         "keys and values": f"{settings.kv_dtype}, {plan.model.kv_per_token} bytes a token",
+        "weights in memory": settings.weights_memory,
+        "guessing tokens": settings.speculation,
         "context": f"{plan.context} tokens",
         "memory": f"{mebibytes(plan.budget)} for the whole process, mapped weights included",
         "batch size": f"{plan.max_sequences} = {plan.arithmetic()}",
