@@ -108,7 +108,8 @@ struct PlaneInput {
         float scale = 0.0F;
     };
     std::size_t stride = 0;
-    AlignedBuffer<std::int8_t> codes;  // [vectors][coarse, fine][stride]
+    AlignedBuffer<std::int8_t> codes;         // [vectors][coarse, fine][stride]
+    AlignedBuffer<std::int32_t> first_sums;   // [vectors in two stages][coarse, fine][rows]: products with the high plane
     std::vector<Vector> vectors;
 };
 
@@ -141,7 +142,7 @@ class Team {
     std::size_t scratch_bytes() const noexcept {
         std::size_t bytes = 0;
         for (const ThreadScratch& scratch : scratch_) bytes += scratch.num_bytes();
-        return bytes + plane_input_.codes.size();
+        return bytes + plane_input_.codes.size() + plane_input_.first_sums.size() * sizeof(std::int32_t);
     }
 
     // Calls part(share, scratch) for every part of some work; share(count) is that part of `count` things. Parts are

@@ -80,21 +80,29 @@ class PlaneProduct {
         if (first == last) return;
         for (; begin < end; begin += rows_at_once) {
             const std::size_t count = std::min(rows_at_once, end - begin);
-            std::int32_t* sums = grown(scratch.sums, 2 * (last - first) * count);
+            const std::size_t stride = first_pass ? matrix_.rows : count;
+            std::int32_t* sums =
+                first_pass ? input_.first_sums.data() + begin : grown(scratch.sums, 2 * (last - first) * count);
             multiply(first_pass, {matrix_.high, matrix_.low, matrix_.chunks(), nullptr, begin, count, codes(first),
-                                  input_.stride, 2 * (last - first), sums, count});
+                                  input_.stride, 2 * (last - first), sums, stride});
             for (std::size_t v = first; v < last; ++v)
-                scale(v, first_pass, sums + 2 * (v - first) * count, count, count, matrix_.scales + begin,
+                scale(v, first_pass, sums + 2 * (v - first) * stride, stride, count, matrix_.scales + begin,
                       logits(v) + begin);
         }
     }
 
-    // The full logits of a few rows for one vector.
+    // The full logits of a few rows for one of the first vectors. Four low bits lie as the four high ones do, so that only
+    // the plane that has not been read is.
     void rewrite(std::size_t v, const std::uint32_t* rows, std::size_t count) const {
         std::array<std::int32_t, 2 * rows_looked_at_again> sums;
         std::array<float, rows_looked_at_again> scales, again;
-        multiply(false, {matrix_.high, matrix_.low, matrix_.chunks(), rows, 0, count, codes(v), input_.stride, 2,
-                         sums.data(), rows_looked_at_again});
+        const bool same_layout = matrix_.low_bits() == 4;
+        multiply(same_layout, {same_layout ? matrix_.low : matrix_.high, matrix_.low, matrix_.chunks(), rows, 0, count,
+                               codes(v), input_.stride, 2, sums.data(), rows_looked_at_again});
+        for (std::size_t half = 0; same_layout && half < 2; ++half) {
+            const std::int32_t* high_sums = input_.first_sums.data() + (2 * v + half) * matrix_.rows;
+            for (std::size_t i = 0; i < count; ++i) sums[half * rows_looked_at_again + i] += 16 * high_sums[rows[i]];
+        }
         for (std::size_t i = 0; i < count; ++i) scales[i] = matrix_.scales[rows[i]];
         scale(v, false, sums.data(), rows_looked_at_again, count, scales.data(), again.data());
         for (std::size_t i = 0; i < count; ++i) logits(v)[rows[i]] = again[i];
@@ -124,7 +132,7 @@ class PlaneProduct {
 
     const HeadKernels& kernels_;
     const PlaneMatrix& matrix_;
-    const PlaneInput& input_;
+    PlaneInput& input_;
     float* out_;
 };
 
@@ -198,6 +206,7 @@ void project_planes(Team& team, const PlaneMatrix& matrix, const float* vectors,
             if (in_two_stages(v) == wanted) input.vectors[num_placed++].index = v;
         if (wanted) num_two_stage = num_placed;
     }
+    grown(input.first_sums, 2 * num_two_stage * matrix.rows);
     team.for_each(num_vectors, 4 * cost::value * static_cast<double>(matrix.depth), [&](std::size_t v) {
         std::int8_t* coarse = input.codes.data() + 2 * v * input.stride;
         std::fill_n(coarse, 2 * input.stride, std::int8_t{0});
