@@ -77,14 +77,13 @@ void test_callers(int num_threads, int runs) {
 }
 
 void test_shares() {
-    for (std::size_t count : {0, 1, 7, 64, 1000}) {
-        for (int num_threads = 1; num_threads <= 9; ++num_threads) {
+    for (const std::size_t count : std::initializer_list<std::size_t>{0, 1, 7, 64, 1000}) {
+        for (std::size_t num_threads = 1; num_threads <= 9; ++num_threads) {
             std::size_t next = 0;
-            for (int index = 0; index < num_threads; ++index) {
+            for (std::size_t index = 0; index < num_threads; ++index) {
                 const tercet::Share share = tercet::share_of(count, index, num_threads);
                 require(share.begin == next && share.end >= share.begin, "shares are not contiguous");
-                require(share.end - share.begin <= count / static_cast<std::size_t>(num_threads) + 1,
-                        "a share is too big");
+                require(share.end - share.begin <= count / num_threads + 1, "a share is too big");
                 next = share.end;
             }
             require(next == count, "shares do not cover everything");

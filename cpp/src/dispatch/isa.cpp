@@ -127,7 +127,7 @@ std::vector<std::string> usable_cpu_features() {
 std::string cpu_name() {
 #if defined(__x86_64__)
     std::uint32_t brand[12] = {};
-    if (__get_cpuid_max(0x80000000, nullptr) >= 0x80000004) {
+    if (static_cast<std::uint32_t>(__get_cpuid_max(0x80000000, nullptr)) >= 0x80000004) {
         for (std::uint32_t part = 0; part < 3; ++part)
             __get_cpuid(0x80000002 + part, &brand[4 * part], &brand[4 * part + 1], &brand[4 * part + 2],
                         &brand[4 * part + 3]);

@@ -80,7 +80,7 @@ TERCET_INLINE f32x16 load_tail(const Half* from, std::size_t size) {
 
 TERCET_INLINE std::uint16_t narrow_one(float value) {
 #if defined(__F16C__)
-    return static_cast<std::uint16_t>(_cvtss_sh(value, _MM_FROUND_TO_NEAREST_INT));
+    return static_cast<std::uint16_t>(_mm_cvtsi128_si32(_mm_cvtps_ph(_mm_set_ss(value), _MM_FROUND_TO_NEAREST_INT)));
 #elif defined(__ARM_NEON)
     return vget_lane_u16(vreinterpret_u16_f16(vcvt_f16_f32(vdupq_n_f32(value))), 0);
 #else
