@@ -36,6 +36,8 @@ def chat(
     isa: options.Isa = None,
     level: options.Level = None,
     scenario: options.Scenario = None,
+    speculation: options.Speculation = None,
+    draft: options.Draft = None,
 ) -> None:
     """Talk with the model.
 
@@ -61,7 +63,15 @@ def chat(
     SamplingParams(**sampling)  # a wrong value is told before the model is loaded
     conversation = Conversation(system=system, sampling=sampling)
     with console.progress("Loading the model"):
-        llm = LLM(model, threads=threads, isa=isa, level=level, scenario=scenario)
+        llm = LLM(
+            model,
+            threads=threads,
+            isa=isa,
+            level=level,
+            scenario=scenario,
+            speculation=speculation,
+            draft=draft,
+        )
         llm.chat_tokens([{"role": "user", "content": ""}])  # a model without a chat template is told here
     interactive = sys.stdin.isatty()
     results = []

@@ -92,6 +92,25 @@ Scenario = Annotated[
         rich_help_panel=MACHINE,
     ),
 ]
+Speculation = Annotated[
+    str | None,
+    typer.Option(
+        "--speculation",
+        help="Guess tokens and check them together, which changes none: off, prompt_lookup (from the text "
+        "so far), draft (default: what the level says).",
+        show_default=False,
+        rich_help_panel=MACHINE,
+    ),
+]
+Draft = Annotated[
+    str | None,
+    typer.Option(
+        "--draft",
+        help="Name or path of a smaller model with the same tokenizer that guesses tokens.",
+        show_default=False,
+        rich_help_panel=MACHINE,
+    ),
+]
 Isa = Annotated[
     str | None,
     typer.Option(

@@ -29,6 +29,8 @@ def run(
     isa: options.Isa = None,
     level: options.Level = None,
     scenario: options.Scenario = None,
+    speculation: options.Speculation = None,
+    draft: options.Draft = None,
     chat: Annotated[
         bool, typer.Option("--chat", help="Send the prompt as a chat message, by the model's template.")
     ] = False,
@@ -60,7 +62,15 @@ def run(
     from tercet.llm import LLM
 
     with console.progress("Loading the model"):
-        llm = LLM(model, threads=threads, isa=isa, level=level, scenario=scenario)
+        llm = LLM(
+            model,
+            threads=threads,
+            isa=isa,
+            level=level,
+            scenario=scenario,
+            speculation=speculation,
+            draft=draft,
+        )
     stream = (
         llm.stream_chat([{"role": "user", "content": text}], params) if chat else llm.stream(text, params)
     )
