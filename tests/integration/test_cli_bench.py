@@ -1,0 +1,88 @@
+"""`tercet bench`: each command on a small shape, in the forms that people ask for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from program import assert_refused, tercet
+
+QUICK = ("--shape", "tiny", "--threads", "1", "--runs", "2")
+
+
+def test_decode_says_where_the_time_goes_and_draws(tmp_path: Path) -> None:
+    plot = tmp_path / "decode.png"
+    done = tercet("bench", "decode", *QUICK, "--tokens", "4", "--context", "20", "--profile", "--plot", plot)
+    assert done.status == 0, done
+    assert "Where the time of a token goes: " in done.out
+    assert "share of the bandwidth" in done.out
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("packing", "head", "mode"), [("two_bit", "int8_planes", "two_stage"), ("f16", "f16", "full")]
+)
+def test_decode_takes_every_form_of_weights(packing: str, head: str, mode: str, tmp_path: Path) -> None:
+    form = ("--packing", packing, "--head", head, "--head-mode", mode, "--weights-memory", "mapped", "--keep")
+    command = ("bench", "decode", *QUICK, "--tokens", "4", "--context", "4", *form, "--json")
+    data = tercet(*command, TERCET_CACHE=str(tmp_path)).data
+    assert (data["packing"], data["head_type"], data["weights_memory"]) == (packing, head, "mapped")
+    assert sum(data["profile"].values()) == pytest.approx(1)
+    assert [file.name for file in (tmp_path / "bench").iterdir()] == [f"tiny-{packing}-{head}.tercet"]
+
+
+def test_prefill_compares_with_the_peak() -> None:
+    done = tercet("bench", "prefill", *QUICK, "--prompts", "16,32", "--markdown")
+    assert done.status == 0, done
+    assert "| prompt | tokens/s, median [spread] | share of the int8 peak |" in done.out
+    assert done.out.count("\n| 16 |") == done.out.count("\n| 32 |") == 1
+
+
+def test_load_runs_sequences_together() -> None:
+    command = ("bench", "load", *QUICK, "--sequences", "1,3", "--prompt", "8", "--tokens", "4", "--json")
+    rows = tercet(*command).data["rows"]
+    assert [row["sequences"] for row in rows] == [1, 3]
+    assert all(row["seconds_to_first_token"]["lowest"] > 0 for row in rows)
+
+
+def test_context_goes_beyond_the_shape() -> None:
+    command = (
+        "bench",
+        "context",
+        *QUICK,
+        "--contexts",
+        "16,1200",
+        "--kv-caches",
+        "f16,int8",
+        "--tokens",
+        "2",
+    )
+    rows = tercet(*command, "--json").data["rows"]
+    assert [(row["kv_cache"], row["context_tokens"]) for row in rows] == [("int8", 16), ("int8", 1100)]
+    per_token = (rows[1]["bytes_per_token"] - rows[0]["bytes_per_token"]) / 1084
+    assert 1 <= per_token / (6 * 2 * 128) < 1.1  # layers, keys and values, their width; and some scales
+
+
+def test_scaling_lists_shapes_and_threads() -> None:
+    command = ("bench", "scaling", "--shapes", "tiny", "--threads", "1,2", "--runs", "1", "--tokens", "2")
+    rows = tercet(*command, "--json").data["rows"]
+    assert [row["threads"] for row in rows] == [1, 2]
+    assert rows[0]["speed_up"] == 1
+    assert rows[0]["file_bytes"] > rows[0]["model_bytes"]
+
+
+def test_compare_precision_marks_what_was_published() -> None:
+    done = tercet("bench", "compare-precision", *QUICK, "--tokens", "2", "--no-transformers")
+    assert done.status == 0, done
+    assert "published" in done.out
+    assert "1.37 to 6.17" in done.out
+    assert "bf16" in done.out
+
+
+def test_what_cannot_be_is_refused() -> None:
+    assert_refused(tercet("bench", "prefill", "--shape", "tiny", "--prompts", "no"), "--prompts takes whole")
+    assert_refused(tercet("bench", "kernels", "--packings", "seven"), "packing must be one of")
+    assert_refused(tercet("bench", "decode", "--shape", "tiny", "--head", "q4"), "head must be one of")
+    assert_refused(tercet("bench", "decode", "--compare", "x=y"), "--compare takes NAME=PATH")
+    assert_refused(tercet("bench", "compare-precision", "--dense", "int3"), "a dense type is one of")
