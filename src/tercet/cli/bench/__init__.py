@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import typer
 
-from tercet.cli.bench import comparison, levels, opening, speed
+from tercet.cli.bench import comparison, levels, opening, sparsity, speed
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 
@@ -28,6 +28,7 @@ for command, name in (
     (speed.kernels, "kernels"),
     (comparison.compare_precision, "compare-precision"),
     (levels.levels, "levels"),
+    (sparsity.sparsity, "sparsity"),
     (opening.open_model, "open"),
 ):
     app.command(name)(command)
