@@ -9,11 +9,12 @@
 //     digits 2, 1, 0   of the 27 values that are left: a table, three fields of two bits                   7
 //
 // That is 22 instructions for 80 weights, where two_bit needs 6 for 64: this packing pays on NEON where memory is the
-// limit. A table of all magnitudes (tbl of four registers, twice) would be fewer instructions and slower: most cores take
-// four steps for each.
+// limit. A table of all magnitudes (tbl of four registers, twice) would be fewer instructions, but long ones by the tables
+// of their makers; it has not been measured.
 //
-// Activations are read in the order of ../generic/five_per_byte_order.hpp, in which the four bytes of a row meet four
-// consecutive activations.
+// The digits of 16 rows x 320 columns are spread out to one byte each (5 KB, stays in L1), for one token as for many: used
+// as they come, they and the sums are more than the registers hold. Activations are read in the order of
+// ../generic/five_per_byte_order.hpp, in which the four bytes of a row meet four consecutive activations.
 #pragma once
 
 #include "../generic/five_per_byte_order.hpp"
@@ -85,84 +86,43 @@ struct FourGroups {
              vzip2q_u8(even_high, odd_high)}};
 }
 
-// Calls action(lane, quad, digits) for the 16 groups of a unit, four by four, of which `groups` exist.
-template <class Action>
-[[gnu::always_inline]] inline void take_unit_apart(const std::uint8_t* packed, std::size_t groups, Action&& action) {
-    const uint8x16x2_t table = {{vld1q_u8(three_digits.of), vld1q_u8(three_digits.of + 16)}};
-    for_each_lane([&](auto lane) __attribute__((always_inline)) {
-        constexpr std::size_t first = 4 * decltype(lane)::value;
-        __builtin_prefetch(packed + first * tile_bytes + group_read_ahead_bytes, 0, 2);
-        const FourGroups four =
-            load_four_groups(packed + first * tile_bytes, groups > first ? groups - first : 0);
-#pragma GCC unroll 4
-        for (std::size_t quad = 0; quad < quads; ++quad) action(lane, quad, digits_of(four.quad[quad], table));
-    });
-}
-
-// A piece (at most four units) of 16 rows with a few tokens, the digits used as they come.
-template <std::size_t tokens>
-void stream_piece(const std::uint8_t* packed, std::size_t groups, const std::int8_t* activations, std::size_t stride,
-                  std::int32_t* out, std::size_t out_stride) {
-    TileSums<tokens> sums;
-    for (std::size_t group = 0; group < groups; group += unit_groups, activations += unit_columns) {
-        take_unit_apart(
-            packed + group * tile_bytes, groups - group,
-            [&](auto lane, std::size_t quad, const Digits& digits) __attribute__((always_inline)) {
-                constexpr int four_groups = decltype(lane)::value;
-#pragma GCC unroll 4
-                for (std::size_t token = 0; token < tokens; ++token) {
-                    QuadSums& rows = sums.of[token][quad];
-                    const int8x16_t low_digits = vld1q_s8(activations + token * stride + 16 * four_groups);
-                    for_each_lane([&](auto digit) __attribute__((always_inline)) {
-                        add<decltype(digit)::value>(rows, digits.digit[decltype(digit)::value], low_digits);
-                    });
-                    add<four_groups>(rows, digits.digit[4], vld1q_s8(activations + token * stride + 64));
-                }
-            });
-    }
-    sums.add_to(out, out_stride);
-}
-
-// A piece of 16 rows, one byte for each digit, step after step in the order of the activations.
+// A piece (at most four units) of 16 rows, one byte for each digit, step after step in the order of the activations.
 void spread_piece(const std::uint8_t* packed, std::size_t groups, std::int8_t* codes) {
+    const uint8x16x2_t table = {{vld1q_u8(three_digits.of), vld1q_u8(three_digits.of + 16)}};
     for (std::size_t group = 0; group < groups; group += unit_groups, codes += unit_columns / 4 * step_bytes) {
-        take_unit_apart(packed + group * tile_bytes, groups - group,
-                        [&](auto lane, std::size_t quad, const Digits& digits) __attribute__((always_inline)) {
-                            constexpr std::size_t four_groups = decltype(lane)::value;
-                            std::int8_t* to = codes + 16 * quad;
+        for (std::size_t four = 0; four < 4; ++four) {  // four groups at a time
+            const std::size_t first = group + 4 * four;
+            __builtin_prefetch(packed + first * tile_bytes + group_read_ahead_bytes, 0, 2);
+            const FourGroups rows = load_four_groups(packed + first * tile_bytes, groups > first ? groups - first : 0);
 #pragma GCC unroll 4
-                            for (std::size_t i = 0; i < 4; ++i)
-                                vst1q_s8(to + (4 * four_groups + i) * step_bytes, digits.digit[i]);
-                            vst1q_s8(to + (16 + four_groups) * step_bytes, digits.digit[4]);
-                        });
+            for (std::size_t quad = 0; quad < quads; ++quad) {
+                const Digits digits = digits_of(rows.quad[quad], table);
+                std::int8_t* to = codes + 16 * quad;
+#pragma GCC unroll 4
+                for (std::size_t i = 0; i < 4; ++i) vst1q_s8(to + (4 * four + i) * step_bytes, digits.digit[i]);
+                vst1q_s8(to + (16 + four) * step_bytes, digits.digit[4]);
+            }
+        }
     }
-}
-
-void multiply_piece(const std::uint8_t* packed, std::size_t groups, const std::int8_t* activations, std::size_t stride,
-                    std::size_t tokens, std::int32_t* out, std::size_t out_stride) {
-    if (tokens == 1) return stream_piece<1>(packed, groups, activations, stride, out, out_stride);
-    if (tokens == 2) return stream_piece<2>(packed, groups, activations, stride, out, out_stride);
-    alignas(64) std::int8_t codes[window_columns / 4 * step_bytes];
-    spread_piece(packed, groups, codes);
-    const std::size_t units = (groups + unit_groups - 1) / unit_groups;
-    multiply_spread_by_all(codes, units * unit_columns, activations, stride, tokens, out, out_stride);
 }
 
 void matmul_five_per_byte(const TernaryMatmul& task) noexcept {
     const std::size_t groups = groups_of(task.depth);
     const auto* prepared = reinterpret_cast<const std::int8_t*>(task.prepared);
+    alignas(64) std::int8_t codes[window_columns / 4 * step_bytes];
     for (std::size_t row_tile = task.row_tile_begin; row_tile < task.row_tile_end; ++row_tile) {
         std::int32_t* out = task.out + (row_tile - task.row_tile_begin) * five_per_byte_tile_rows;
         for (std::size_t token = 0; token < task.tokens; ++token)
             for (std::size_t quad = 0; quad < five_per_byte_tile_rows / 4; ++quad)
                 vst1q_s32(out + token * task.out_stride + 4 * quad, vdupq_n_s32(0));
         for (std::size_t group = 0; group < groups; group += piece_groups) {
-            const std::size_t left = groups - group;
-            for (std::size_t row = 0; row < five_per_byte_tile_rows; row += 16)
-                multiply_piece(task.packed + (row_tile * groups + group) * tile_bytes + row,
-                               left < piece_groups ? left : piece_groups,
-                               prepared + group * five_per_byte_tile_columns, task.prepared_stride, task.tokens,
-                               out + row, task.out_stride);
+            const std::size_t left = groups - group, count = left < piece_groups ? left : piece_groups;
+            const std::size_t columns = (count + unit_groups - 1) / unit_groups * unit_columns;
+            for (std::size_t row = 0; row < five_per_byte_tile_rows; row += 16) {
+                spread_piece(task.packed + (row_tile * groups + group) * tile_bytes + row, count, codes);
+                multiply_spread_by_all(codes, columns, prepared + group * five_per_byte_tile_columns,
+                                       task.prepared_stride, task.tokens, out + row, task.out_stride);
+            }
         }
     }
 }
