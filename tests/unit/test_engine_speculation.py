@@ -56,7 +56,7 @@ def test_right_guesses_save_steps() -> None:
     engine.submit(request)
     finish(engine, request)
     assert request.generated_ids == expected([1, 2, 3], 16)
-    assert runner.steps == [[3], [5], [9], [1]]  # the last token needs no guess
+    assert runner.steps == [[3], [3], [5], [7]]  # twice as many each time, and none that is not needed
     figures = result_of(request, {}).metadata["speculation"]
     assert figures == {
         "proposed_tokens": 12,
@@ -69,14 +69,14 @@ def test_right_guesses_save_steps() -> None:
 
 
 def test_a_wrong_guess_is_overwritten() -> None:
-    engine, runner = make_engine(Oracle(wrong=[6]))
+    engine, runner = make_engine(Oracle(wrong=[5]))
     request = make_request([1, 2, 3], max_tokens=10)
     engine.submit(request)
     finish(engine, request)
     assert request.generated_ids == expected([1, 2, 3], 10)
-    # 4 guesses, of which 2 are right: 3 tokens, and 3 guesses next.
-    assert runner.steps == [[3], [5], [4], [2]]
-    assert (request.num_proposed, request.num_accepted) == (8, 6)
+    # 2 guesses, of which 1 is right: 2 tokens, and 2 guesses next.
+    assert runner.steps == [[3], [3], [3], [4]]
+    assert (request.num_proposed, request.num_accepted) == (7, 6)
 
 
 def test_the_end_may_lie_among_the_guesses() -> None:
@@ -106,7 +106,7 @@ def test_a_proposer_that_fails_ends_what_it_was_asked_about_and_not_the_engine()
 
 
 def test_pace() -> None:
-    pace = Pace()
+    pace = Pace(length=4)
     pace.checked(4, 4)
     assert pace.next_length() == MOST_TOKENS
     pace.checked(8, 2)

@@ -10,7 +10,8 @@ and every filter, for any seed. That is stronger than the rule of "Fast Inferenc
 Speculative Decoding" (Leviathan et al. 2023), which keeps the distribution of tokens but not the tokens, and
 which makes them depend on what was proposed and hence on who shared the step. For guesses that are certain,
 as those of a look-up, both accept equally often: with probability p(guess). For a draft model, which draws
-with the same random numbers, agreement is at most as frequent as there, 1 - |p - q| / 2.
+with the same random numbers, agreement is rarer than there (docs/concepts/determinism.md has figures): the
+price of an answer that its seed alone decides.
 
 How many tokens are proposed follows what came of it (`Pace`): more after a row that was right to its end,
 fewer after one that was wrong from its beginning, and for a while none when that repeats.
@@ -47,7 +48,7 @@ class Proposer(Protocol):
 class Pace:
     """How many tokens to propose next, by what came of the last ones. Depends on nothing else."""
 
-    length: int = 4
+    length: int = 2
     pause: int = 0
     num_misses: int = 0
 
