@@ -12,13 +12,15 @@ namespace {
 // large as they are because weights are taken apart again for every block.
 constexpr std::size_t products_at_once = 16384;
 constexpr std::size_t tokens_at_once = 256;
+constexpr std::size_t input_bytes_at_once = std::size_t{1} << 20;  // of int8 activations: they stay in L2
 constexpr std::size_t token_multiple = 32;  // that kernels of matrix tiles multiply at once
 static_assert(tokens_at_once * five_per_byte_tile_rows <= products_at_once, "a single tile must fit");
 
 // Splits tiles [begin, end) and all tokens into blocks and calls block(first tile, last tile, first token, tokens).
 template <class Block>
-void for_each_block(Share tiles, std::size_t tile_rows, std::size_t tokens, Block block) {
-    const std::size_t num_blocks = (tokens + tokens_at_once - 1) / tokens_at_once;
+void for_each_block(Share tiles, std::size_t tile_rows, std::size_t tokens, std::size_t depth, Block block) {
+    const std::size_t most = std::clamp(input_bytes_at_once / depth, token_multiple, tokens_at_once);
+    const std::size_t num_blocks = (tokens + most - 1) / most;
     const std::size_t token_step = std::min(tokens, round_up((tokens + num_blocks - 1) / num_blocks, token_multiple));
     const std::size_t tile_step = std::max<std::size_t>(1, products_at_once / (tile_rows * token_step));
     for (std::size_t tile = tiles.begin; tile < tiles.end; tile += tile_step) {
@@ -35,7 +37,7 @@ void multiply_quantized(const KernelTable& kernels, const LinearInput& input, co
                                                            : kernels.ternary.matmul_five_per_byte;
     const auto rescale = product.accumulate ? kernels.floats.rescale_add : kernels.floats.rescale;
     const std::size_t tile_rows = matrix.tile_rows();
-    for_each_block(tiles, tile_rows, input.tokens(),
+    for_each_block(tiles, tile_rows, input.tokens(), matrix.depth,
                    [&](std::size_t tile, std::size_t tile_end, std::size_t first_token, std::size_t tokens) {
         const std::size_t row = tile * tile_rows, padded_rows = (tile_end - tile) * tile_rows;
         matmul({.packed = matrix.packed,
@@ -120,7 +122,7 @@ void multiply_parts(const KernelTable& kernels, const Product& product, std::siz
                     ThreadScratch& scratch, Block block) noexcept {
     const TernaryMatrix& matrix = product.matrix;
     for_each_two_bit_part(kernels, matrix, tiles, scratch, [&](const TwoBitPart& whole) {
-        for_each_block({whole.row_tile_begin, whole.row_tile_end}, two_bit_tile_rows, num_tokens,
+        for_each_block({whole.row_tile_begin, whole.row_tile_end}, two_bit_tile_rows, num_tokens, matrix.depth,
                        [&](std::size_t tile, std::size_t tile_end, std::size_t first_token, std::size_t tokens) {
             const std::size_t skipped = tile - whole.row_tile_begin, padded_rows = (tile_end - tile) * two_bit_tile_rows;
             const std::size_t offset = skipped * two_bit_tile_rows;

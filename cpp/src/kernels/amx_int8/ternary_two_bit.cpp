@@ -13,10 +13,12 @@
 //
 // Overflow: as in avx512_vnni, sums stay below 2^18 * 3 * 128 < 2^27.
 //
-// Tried and lost, on a Xeon of the Sapphire Rapids family, one thread, from cache (this form: 460, 749, 965 and 1,225
-// GMAC/s with 8, 16, 64 and 256 tokens): panels of 2,560 columns, which stay in L2 (224, 406, 925, 1,171); panels of only
+// Tried and lost, on a Xeon of the Sapphire Rapids family, one thread, from cache (this form: 460, 749, 965 and 1,140
+// to 1,225 GMAC/s with 8, 16, 64 and 256 tokens): panels of 2,560 columns, which stay in L2 (224, 406, 925, 1,171); panels of only
 // 32 rows, whose activation tiles serve half as many products (377, 682, 879, 1,048); panels of 192 columns (377, 679,
-// 788, 894: sums visit memory more often); prefetching activation tiles into L1 (nothing).
+// 788, 894: sums visit memory more often); prefetching activation tiles into L1 (nothing);
+// prefetching packed weights while they are spread, in a burst that waits for memory (from DRAM 233, 420 and 723 with 8, 16
+// and 64 tokens instead of 273, 506 and 843).
 #include "../avx512_vnni/two_bit_tiles.hpp"
 #include "tile_products.hpp"
 

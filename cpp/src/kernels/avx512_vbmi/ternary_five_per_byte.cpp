@@ -15,11 +15,12 @@
 //
 // Four row blocks that lie far apart are read at the same time, with prefetches into L2 running ahead: for 320 weights
 // that is a load, a prefetch, 2 permutes and 5 more instructions. Several tokens take turns after every 48 groups, so
-// that weights come from memory once and from L1 after that; and they read ahead.
+// that weights come from memory once and from L1 after that.
 //
 // Panel form, 4 tokens and more: the multipliers set the pace. The digits of 64 rows x 320 columns are spread to a byte
 // each (20 KB, stays in L1), then blocks of 64 rows x up to 6 tokens (24 accumulators) run over them with vpdpbusd, as
-// in avx512_vnni. The first block also prefetches the weights of the next panel. Activations are prepared to the order of ../generic/five_per_byte_order.hpp.
+// in avx512_vnni. The first block also prefetches the weights of the next panel. Activations are prepared to the order of
+// ../generic/five_per_byte_order.hpp.
 //
 // Overflow: 6 groups add up to 6 * 20 = 120 < 2^7 in a byte (low: 6 * 16 = 96) and to 6 * 640 in 16 bits, 48 groups to
 // 48 * 640 = 30,720 < 2^15; 32-bit sums stay below 2^18 * 128 = 2^25, in panels below 2^18 * 3 * 128 < 2^27.
@@ -27,8 +28,8 @@
 // Tried and lost: tables for 48 groups at a time, which stay in L1 while all rows pass by in pieces of 3 KB (38 to 57
 // GMAC/s from memory where whole rows and the whole table in L2 give 60); negation by xor, with the missing ones counted
 // for each row; two row blocks at a time instead of four; whole rows for one token after the other (two tokens from
-// memory: 82 GMAC/s, as memory then rests while the second passes); two tokens reading ahead by turns (93, not 105), the last two
-// of three (117, not 135).
+// memory: 82 GMAC/s, as memory then rests while the second passes); two tokens reading ahead by turns (93, not 105), only
+// the last two of three (117, not 130).
 #include "five_per_byte_digits.hpp"
 
 #include "../avx512_vnni/two_bit_tiles.hpp"
