@@ -226,7 +226,7 @@ def test_doctor_shows_tables() -> None:
 
 def test_bench_decode_measures_in_the_same_run() -> None:
     done = tercet(
-        "bench", "decode", "--shape", "tiny", "--threads", "1",
+        "bench", "decode", "--shape", "tiny", "--threads", "1", "--packing", "two_bit",
         "--runs", "3", "--tokens", "8", "--context", "20", "--json",
     )  # fmt: skip
     assert done.status == 0, done
