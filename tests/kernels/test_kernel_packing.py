@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tercet.errors import FormatError, ParameterError
 from tercet.kernels.isa import available_isas
-from tercet.kernels.packing import pack, packed_bytes, unpack
+from tercet.kernels.packing import fastest_packing, pack, packed_bytes, unpack
 from tercet.quantization.packings import PACKINGS
 
 every_isa = pytest.mark.parametrize("isa", available_isas())
@@ -70,3 +70,10 @@ def test_sizes_and_types_that_do_not_fit_are_refused() -> None:
 def test_views_are_packed_as_what_they_show() -> None:
     codes = np.random.default_rng(2).integers(-1, 2, (24, 40), np.int8)
     np.testing.assert_array_equal(pack(codes[::2, ::-1], "two_bit"), pack(codes[::2, ::-1].copy(), "two_bit"))
+
+
+@every_isa
+def test_the_fastest_packing_is_one_that_has_kernels(isa: str) -> None:
+    permutes_bytes = isa in ("avx512_vbmi", "amx_int8")
+    assert fastest_packing(False, isa) == ("five_per_byte" if permutes_bytes else "two_bit")
+    assert fastest_packing(True, isa) == "two_bit"

@@ -30,9 +30,9 @@ def convert(
         typer.Option(
             "--packing",
             "--type",
-            help="How ternary weights are stored. In a .tercet file two_bit or five_per_byte; in a GGUF "
-            "file tq1_0, tq2_0, q2_0, i2_s, f16, bf16 or f32; in ONNX two_bit or int8 (default: what is "
-            "usual).",
+            help="How ternary weights are stored. In a .tercet file two_bit, five_per_byte, or auto for "
+            "the faster one on this machine; in a GGUF file tq1_0, tq2_0, q2_0, i2_s, f16, bf16 or f32; in "
+            "ONNX two_bit or int8 (default: what is usual).",
             show_default=False,
         ),
     ] = None,

@@ -18,6 +18,7 @@ from tercet.conversion.outputs import Change, Output, format_of, plan_output
 from tercet.errors import StorageError
 from tercet.formats.gguf import KernelConfig
 from tercet.formats.huggingface.folder_writer import check_folder_target
+from tercet.kernels.packing import fastest_packing
 from tercet.models.loading import LoadedModel, load_model
 
 __all__ = ["ConversionPlan", "plan_conversion"]
@@ -120,8 +121,10 @@ def plan_conversion(
     if isinstance(source, LoadedModel):
         model = source
     else:
-        native_packing = packing if to == "native" else None
+        native_packing = packing if to == "native" and packing != "auto" else None
         model = load_model(source, packing=native_packing or "two_bit", layout=layout, kernels=kernels)
+    if to == "native" and packing == "auto":
+        packing = fastest_packing(any(info.granularity == "group" for info in model.tensors.values()))
     plan = ConversionPlan(
         model, target, plan_output(model, to, packing, embedding_type, metadata or {}, head)
     )

@@ -73,8 +73,9 @@ def convert(
         source: a model folder or file, or an open model; or a plan that `plan_conversion` made, which then
             has the next nine in it.
         destination: the file or folder to write.
-        packing: how ternary matrices are stored, or None for what is usual: `two_bit` or `five_per_byte`
-            (native), a type such as `tq2_0` (GGUF); a folder has no packing to choose.
+        packing: how ternary matrices are stored, or None for what is usual: `two_bit`, `five_per_byte`
+            or `auto` (native; the faster one on this machine), a type such as `tq2_0` (GGUF); a folder has
+            no packing to choose.
         embedding_type: how the embedding, an output head and any full-precision matrix are stored, or None
             for what is usual: `f32`, `f16`, `bf16`, and in GGUF also `q8_0` and others.
         to: one of `tercet.conversion.FORMATS`; by default what the end of the destination's name says,

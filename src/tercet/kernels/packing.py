@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tercet import _core
+from tercet.kernels.isa import choose_isa
 from tercet.kernels.operands import operand
 
-__all__ = ["pack", "packed_bytes", "unpack"]
+__all__ = ["fastest_packing", "pack", "packed_bytes", "unpack"]
 
 
 def packed_bytes(packing: str, rows: int, depth: int) -> int:
@@ -45,3 +46,16 @@ def unpack(
         IsaError: this machine lacks the instruction set.
     """
     return _core.unpack(operand("unpack", "packed", packed, np.uint8, "bytes"), packing, rows, depth, isa)
+
+
+def fastest_packing(group_scales: bool, isa: str | None = None) -> str:
+    """Return the packing whose products are fastest here: a default for new files, which run anywhere.
+
+    Memory sets the pace of decoding, so five weights a byte win where the processor takes them apart as
+    fast as they come, with byte permutes. Scales for groups of columns have kernels for two_bit alone.
+
+    Raises:
+        IsaError: this machine lacks the instruction set.
+    """
+    permutes_bytes = choose_isa(isa)[0] in ("avx512_vbmi", "amx_int8")
+    return "five_per_byte" if permutes_bytes and not group_scales else "two_bit"
