@@ -128,9 +128,9 @@ class RandomModel(Mapping[str, "PackedMatrix | PlaneMatrix | FloatMatrix"]):
     def _float_rows(self, kind: str, rows: int, depth: int) -> Bytes:
         count = min(rows, _pool_rows(depth))
         table = self._table("normal")
-        return self._draw(from_float32(np.float32(1 / math.sqrt(depth)) * table, kind), count * depth).reshape(
-            count, depth
-        )
+        return self._draw(
+            from_float32(np.float32(1 / math.sqrt(depth)) * table, kind), count * depth
+        ).reshape(count, depth)
 
     def _plane_rows(self, kind: str, rows: int, depth: int) -> npt.NDArray[np.int8]:
         count, largest = min(rows, _pool_rows(depth)), PLANES[kind].largest_code

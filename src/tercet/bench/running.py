@@ -18,6 +18,7 @@ from tercet.formats.matrices import FloatMatrix, PackedMatrix, PlaneMatrix
 from tercet.kernels.decoder import Decoder, KvCache
 from tercet.models.config import ModelConfig, shape
 from tercet.models.loading import load_model
+from tercet.quantization.planes import planes
 
 __all__ = ["BLOCK_TOKENS", "ModelChoice", "OpenModel", "Sequence", "open_model"]
 
@@ -74,6 +75,10 @@ class OpenModel:
         if "output_head" in sizes:  # then a token reads one row of the embedding, not all of them
             embedding = sizes["embedding"]
             self._weight_bytes -= embedding - embedding // self._matrices["embedding"].rows
+        head = self._matrices.get("output_head", self._matrices["embedding"])
+        if isinstance(head, PlaneMatrix) and choice.head_mode == "two_stage":
+            # The low plane is read for the few best rows only, which are not counted: the share errs downwards.
+            self._weight_bytes -= head.data.nbytes - planes(head.type).high_bytes(head.rows, head.depth)
         self.body_bytes = self.model_bytes - sizes["embedding"] - sizes.get("output_head", 0)
         self.use_threads(choice.num_threads)
 
