@@ -20,8 +20,9 @@ ISAS = available_isas()
 every_isa = pytest.mark.parametrize("isa", ISAS)
 every_packing = pytest.mark.parametrize("packing", PACKINGS)
 
-# Around the tiles (16 x 16; 64 x 5), the panels (48 rows x 512 columns; 64 x 320, 640 or 2,560), the pieces in which
-# activations are prepared (320 columns), the accumulation windows (48 groups of 5) and the streams (4 x 64 rows).
+# Around the tiles (16 x 16; 64 x 5), the panels (48 rows x 512 columns; 64 x 320 or 640), the pieces in
+# which activations are prepared (320 columns), the accumulation windows (48 groups of 5), the streams (4 x 64
+# rows).
 rows_ = st.sampled_from([1, 15, 16, 17, 48, 49, 63, 64, 65, 130, 257, 320]) | st.integers(1, 200)
 depths = st.sampled_from(
     [
