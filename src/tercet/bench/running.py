@@ -77,7 +77,7 @@ class OpenModel:
             self._weight_bytes -= embedding - embedding // self._matrices["embedding"].rows
         head = self._matrices.get("output_head", self._matrices["embedding"])
         if isinstance(head, PlaneMatrix) and choice.head_mode == "two_stage":
-            # The low plane is read for the few best rows only, which are not counted: the share errs downwards.
+            # Of the low plane only the few best rows are read; they are not counted.
             self._weight_bytes -= head.data.nbytes - planes(head.type).high_bytes(head.rows, head.depth)
         self.body_bytes = self.model_bytes - sizes["embedding"] - sizes.get("output_head", 0)
         self.use_threads(choice.num_threads)
