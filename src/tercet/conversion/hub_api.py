@@ -70,7 +70,8 @@ def list_repository(repository: str, revision: str) -> Listing:
     with hub_errors(repository, revision, "when it was asked for the files"):
         try:
             info = HfApi(endpoint=_endpoint()).model_info(repository, revision=revision, files_metadata=True)
-        except (LookupError, TypeError, AttributeError) as error:  # the library trusts the form of the answer
+        except (LookupError, TypeError, AttributeError, RecursionError) as error:
+            # The library trusts the form of the answer.
             raise FormatError(
                 f"the Hub's answer about {repository} is not a listing of files ({_one_line(error)})"
             ) from error

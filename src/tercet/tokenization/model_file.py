@@ -20,6 +20,7 @@ from tercet.tokenization.vocabulary import MAX_TOKENS, Vocabulary, with_added_to
 __all__ = ["read_tokenizer_model", "read_tokenizer_model_file"]
 
 MAX_FILE_BYTES = 1 << 26
+MAX_DIGITS = len(str(MAX_TOKENS))
 
 
 def read_tokenizer_model(
@@ -75,7 +76,9 @@ def _added_tokens(folder: Path) -> dict[int, str]:
             for token_id, token in decoder.items()
         ]
     for token_id, text in entries:
-        number = int(token_id) if isinstance(token_id, str) and token_id.isdecimal() else token_id
+        number = token_id
+        if isinstance(token_id, str) and token_id.isdecimal() and len(token_id) <= MAX_DIGITS:
+            number = int(token_id)
         if type(number) is not int or not 0 <= number < MAX_TOKENS or not isinstance(text, str):
             raise FormatError(f"{folder}: an added token is {text!r} with the id {token_id!r}")
         found[number] = text
