@@ -204,7 +204,8 @@ def _advice_on_precision(loaded: LoadedModel) -> Iterator[str]:
         smaller = total - round(two_bit * (1 - 1.6 / 2))
         yield (
             f"Packed five weights a byte, a token would read {smaller / MIB:.1f} MiB of weights instead of "
-            f"{total / MIB:.1f}, and the model would be as much smaller."
+            f"{total / MIB:.1f}, and the model would be as much smaller: "
+            "tercet convert --packing five_per_byte"
         )
     head = _head(loaded)
     if head.type in ("f32", "f16", "bf16"):
@@ -213,7 +214,7 @@ def _advice_on_precision(loaded: LoadedModel) -> Iterator[str]:
         if share >= LARGE_HEAD:
             yield (
                 f"The output head in {head.type} is {share:.0%} of what a token reads; in {SMALLEST_HEAD} it "
-                f"would be {smaller_head / MIB:.1f} MiB instead of {head.num_bytes / MIB:.1f}."
+                f"would be {smaller_head / MIB:.1f} MiB instead of {head.num_bytes / MIB:.1f}: tercet convert --head int8"
             )
 
 
