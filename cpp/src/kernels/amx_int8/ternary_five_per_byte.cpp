@@ -1,17 +1,18 @@
 // five_per_byte x int8 on matrix tiles, for 4 tokens and more; fewer look sums up in tables, as avx512_vbmi does.
 //
 // Bytes of 64 rows x 16 groups are spread to digits, a byte each, 20 rows of 64 bytes for each row tile (see
-// ../avx512_vbmi/five_per_byte_digits.hpp); sixteen such rows are a weight operand. Activations are prepared to the same
-// order of columns (../generic/five_per_byte_order.hpp), where a step of 64 columns may begin anywhere in a unit of 80.
+// ../avx512_vbmi/five_per_byte_digits.hpp); sixteen such rows are a weight operand. Activations are prepared to the
+// same order of columns (../generic/five_per_byte_order.hpp), where a step of 64 columns may begin anywhere in a unit
+// of 80.
 //
 // Panel: 64 rows x 320 columns (20 KB, stays in L1), then blocks of 32 tokens run over its two halves of rows.
 //
 // Overflow: sums stay below 2^18 * 3 * 128 < 2^27.
 //
-// Tried and lost: panels of 2,560 columns, which stay in L2 (a Xeon of the Sapphire Rapids family, one thread, from cache:
-// 219, 400 and 907 GMAC/s with 8, 16 and 64 tokens instead of 386, 692 and 991); panels of 240 columns, which are no whole
-// number of steps (744 with 64); prefetching activation tiles into L1 (nothing); for 4 to 8 tokens the panels of
-// avx512_vbmi (185 and 238 with 4 and 8 tokens instead of 195 and 386).
+// Tried and lost: panels of 2,560 columns, which stay in L2 (a Xeon of the Sapphire Rapids family, one thread, from
+// cache: 219, 400 and 907 GMAC/s with 8, 16 and 64 tokens instead of 386, 692 and 991); panels of 240 columns, which
+// are no whole number of steps (744 with 64); prefetching activation tiles into L1 (nothing); for 4 to 8 tokens the
+// panels of avx512_vbmi (185 and 238 with 4 and 8 tokens instead of 195 and 386).
 #include "../avx512_vbmi/five_per_byte_digits.hpp"
 #include "tile_products.hpp"
 
@@ -40,8 +41,7 @@ void multiply_panels(const TernaryMatmul& task) noexcept {
             const std::size_t tile_distance = steps * step_bytes;
             const std::uint8_t* packed = task.packed + row_block * groups * tile_bytes;
             const std::uint8_t* next = packed + (end == units ? groups : end * unit_groups) * tile_bytes;
-            avx512_vbmi::spread_units<tile_bytes>(packed, groups, begin, end, panel,
-                                                  tile_distance);
+            avx512_vbmi::spread_units<tile_bytes>(packed, groups, begin, end, panel, tile_distance);
             for (std::size_t tile = 0; tile < row_tiles; ++tile)  // the rest of the last step meets zeros
                 for (std::size_t at = (end - begin) * unit_spread; at < tile_distance; at += tile_bytes)
                     _mm512_store_si512(panel + tile * tile_distance + at, _mm512_setzero_si512());

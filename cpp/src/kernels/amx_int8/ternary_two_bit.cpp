@@ -8,17 +8,17 @@
 //   packed tiles       | 0        | 1        | 2        | 3        |      64 bytes each, columns 16 j ...
 //   weight operand     | 0 1 2 3  | 4 5 6 7  | 8 ...    |    ...15 |      16 rows of 64 bytes: columns 4 k ..., 16 rows
 //
-// Panel: the fields of 64 rows x 320 columns (20 KB, stays in L1) are spread once, then blocks of 32 tokens run over its
-// two halves of rows: for 64 columns 2 + 2 tile loads and 4 products.
+// Panel: the fields of 64 rows x 320 columns (20 KB, stays in L1) are spread once, then blocks of 32 tokens run over
+// its two halves of rows: for 64 columns 2 + 2 tile loads and 4 products.
 //
 // Overflow: as in avx512_vnni, sums stay below 2^18 * 3 * 128 < 2^27.
 //
 // Tried and lost, on a Xeon of the Sapphire Rapids family, one thread, from cache (this form: 460, 749, 965 and 1,140
-// to 1,225 GMAC/s with 8, 16, 64 and 256 tokens): panels of 2,560 columns, which stay in L2 (224, 406, 925, 1,171); panels of only
-// 32 rows, whose activation tiles serve half as many products (377, 682, 879, 1,048); panels of 192 columns (377, 679,
-// 788, 894: sums visit memory more often); prefetching activation tiles into L1 (nothing);
-// prefetching packed weights while they are spread, in a burst that waits for memory (from DRAM 233, 420 and 723 with 8, 16
-// and 64 tokens instead of 273, 506 and 843).
+// to 1,225 GMAC/s with 8, 16, 64 and 256 tokens): panels of 2,560 columns, which stay in L2 (224, 406, 925, 1,171);
+// panels of only 32 rows, whose activation tiles serve half as many products (377, 682, 879, 1,048); panels of 192
+// columns (377, 679, 788, 894: sums visit memory more often); prefetching activation tiles into L1 (nothing);
+// prefetching packed weights while they are spread, in a burst that waits for memory (from DRAM 233, 420 and 723 with
+// 8, 16 and 64 tokens instead of 273, 506 and 843).
 #include "../avx512_vnni/two_bit_tiles.hpp"
 #include "tile_products.hpp"
 
@@ -61,8 +61,8 @@ void multiply_row_tiles(const TernaryMatmul& task, std::size_t row_tile, std::si
                          panel + tile * tile_distance);
         const std::uint8_t* next = end < steps ? first_packed + end * packed_tiles_per_step * tile_bytes
                                                : first_packed + row_tiles * depth_tiles * tile_bytes;
-        multiply_tokens({panel, tile_distance, end - begin, task.activations + begin * step_columns, task.activation_stride,
-                         out, task.out_stride, next, depth_tiles * tile_bytes},
+        multiply_tokens({panel, tile_distance, end - begin, task.activations + begin * step_columns,
+                         task.activation_stride, out, task.out_stride, next, depth_tiles * tile_bytes},
                         row_tiles, task.tokens);
     }
 }

@@ -1,8 +1,8 @@
 // Products of matrix tiles, which both packings share: 16 tokens x 16 rows x 64 columns an instruction.
 //
-// Weights come spread to a byte each, 16 rows x 4 columns in 64 bytes; 16 of these, that is 64 columns, are a tile of 16
-// rows of 64 bytes as tdpbsud wants its right operand. The left operand is 64 columns of 16 tokens as they lie in memory,
-// and the 16 x 16 sums of 32 bits come out as rows of the output.
+// Weights come spread to a byte each, 16 rows x 4 columns in 64 bytes; 16 of these, that is 64 columns, are a tile of
+// 16 rows of 64 bytes as tdpbsud wants its right operand. The left operand is 64 columns of 16 tokens as they lie in
+// memory, and the 16 x 16 sums of 32 bits come out as rows of the output.
 //
 //   tiles 0-3  sums, [half of the tokens][half of the rows]      two halves of 16 tokens, two of 16 rows
 //   tiles 4, 5 activations of either half of the tokens
@@ -144,7 +144,8 @@ void multiply_block(PanelProduct product, std::size_t row_tiles) noexcept {
                                  std::int32_t* out, std::size_t out_stride) noexcept {
     for (std::size_t token = 0; token < tokens; ++token)
         for (std::size_t tile = 0; tile < row_tiles; ++tile)
-            _mm512_storeu_si512(out + token * out_stride + tile_size * tile, _mm512_set1_epi32(-activation_sums[token]));
+            _mm512_storeu_si512(out + token * out_stride + tile_size * tile,
+                                _mm512_set1_epi32(-activation_sums[token]));
 }
 
 }  // namespace

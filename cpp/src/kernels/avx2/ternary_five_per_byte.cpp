@@ -18,8 +18,8 @@
 // vpsignb needs no care where a byte is zero, as its sums are zero then. For 160 weights and one token that is about 12
 // instructions to take magnitudes apart and 12 for the sums.
 //
-// Panel form, 3 tokens and more: 64 rows x 640 columns are rewritten as two_bit (10 KB, stays in L1), then the inner loop
-// of two_bit multiplies them; activations are prepared to the order of ../generic/five_per_byte_order.hpp.
+// Panel form, 3 tokens and more: 64 rows x 640 columns are rewritten as two_bit (10 KB, stays in L1), then the inner
+// loop of two_bit multiplies them; activations are prepared to the order of ../generic/five_per_byte_order.hpp.
 //
 // Overflow: a sum of r is at most 256, of q 384 in magnitude, so low of both is in [-32, 30] and high in [-20, 20]: 3
 // groups give at most 96 and 60 in a byte. 48 groups give 48 * 640 = 30,720 < 2^15. 32-bit sums stay below 2^25, in
@@ -41,7 +41,8 @@ constexpr std::size_t unit_tile_bytes = unit_tiles * tile_bytes;
 
 constexpr std::size_t table_stride(std::size_t depth) { return pieces_of(depth) * piece_groups * table_bytes; }
 
-// The digits of q = 0..15 and of r = -4..4 (as r + 4, which 0..8 cover): what remains of a division by 3, where 2 is -1.
+// The digits of q = 0..15 and of r = -4..4 (as r + 4, which 0..8 cover): what remains of a division by 3, where 2 is
+// -1.
 struct Digits {
     std::int8_t of_q[16][3], of_r[16][2];
 };
@@ -123,7 +124,8 @@ void make_tables(const TernaryPreparation& task) noexcept {
         const __m256i of_q = _mm256_add_epi16(_mm256_maddubs_epi16(load(tables.pair_of_q), _mm256_set1_epi16(pair[1])),
                                               _mm256_maddubs_epi16(load(tables.last_of_q), _mm256_set1_epi16(pair[2])));
         store_tables(_mm256_sub_epi16(of_r, sum(codes[0] + codes[1])), task.prepared + group * table_bytes);
-        store_tables(_mm256_sub_epi16(of_q, sum(codes[2] + codes[3] + codes[4])), task.prepared + group * table_bytes + 32);
+        store_tables(_mm256_sub_epi16(of_q, sum(codes[2] + codes[3] + codes[4])),
+                     task.prepared + group * table_bytes + 32);
     }
 }
 
@@ -150,9 +152,10 @@ void look_up_block(const std::uint8_t* packed, std::size_t groups, const std::ui
 #pragma GCC unroll 2
                     for (std::size_t token = 0; token < tokens; ++token) {
                         const std::uint8_t* from = table + token * stride;
-                        const auto look_up = [](const std::uint8_t* entries, __m256i index) __attribute__((always_inline)) {
-                            return _mm256_shuffle_epi8(load_both_halves(entries), index);
-                        };
+                        const auto look_up = [](const std::uint8_t* entries, __m256i index)
+                                                 __attribute__((always_inline)) {
+                                                     return _mm256_shuffle_epi8(load_both_halves(entries), index);
+                                                 };
                         const __m256i l = _mm256_add_epi8(look_up(from, parts.r), look_up(from + 32, parts.q));
                         const __m256i h = _mm256_add_epi8(look_up(from + 16, parts.r), look_up(from + 48, parts.q));
                         low[token][half] = _mm256_add_epi8(low[token][half], _mm256_sign_epi8(l, bytes));
@@ -192,7 +195,8 @@ void look_up(const TernaryMatmul& task) noexcept {
 }
 
 // One unit of 16 groups of 64 rows as five two_bit tiles of each row tile, which are tile_distance bytes apart.
-[[gnu::always_inline]] inline void rewrite_unit(const std::uint8_t* packed, std::uint8_t* to, std::size_t tile_distance) {
+[[gnu::always_inline]] inline void rewrite_unit(const std::uint8_t* packed, std::uint8_t* to,
+                                                std::size_t tile_distance) {
     const __m256i fields_of_r = load(tables.fields_of_r), fields_of_q = load(tables.fields_of_q);
     const __m256i field_of_last = load(tables.field_of_last), ones = _mm256_set1_epi8(0x55), one = _mm256_set1_epi8(1);
     for (std::size_t half = 0; half < 2; ++half, packed += half_bytes, to += 2 * tile_distance) {
@@ -232,7 +236,8 @@ void look_up(const TernaryMatmul& task) noexcept {
 // A panel with a block of tokens, for 16 rows or one half of them.
 template <std::size_t tokens, std::size_t halves>
 void multiply_halves(const std::uint8_t* panel, std::size_t tiles, bool first, const std::int8_t* activations,
-                     std::size_t stride, const std::int32_t* activation_sums, std::int32_t* out, std::size_t out_stride) {
+                     std::size_t stride, const std::int32_t* activation_sums, std::int32_t* out,
+                     std::size_t out_stride) {
     __m256i totals[tokens][halves];
 #pragma GCC unroll 8
     for (std::size_t token = 0; token < tokens; ++token)
@@ -246,19 +251,21 @@ void multiply_halves(const std::uint8_t* panel, std::size_t tiles, bool first, c
     for (std::size_t token = 0; token < tokens; ++token)
 #pragma GCC unroll 2
         for (std::size_t half = 0; half < halves; ++half)
-            _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + token * out_stride + half * half_rows), totals[token][half]);
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + token * out_stride + half * half_rows),
+                                totals[token][half]);
 }
 
 // A row tile: both halves at once for up to 4 tokens, one after the other for up to 8.
 template <std::size_t tokens>
 void multiply_row_tile(const std::uint8_t* panel, std::size_t tiles, bool first, const std::int8_t* activations,
-                       std::size_t stride, const std::int32_t* activation_sums, std::int32_t* out, std::size_t out_stride) {
+                       std::size_t stride, const std::int32_t* activation_sums, std::int32_t* out,
+                       std::size_t out_stride) {
     if constexpr (tokens <= max_block_tokens / 2) {
         multiply_halves<tokens, 2>(panel, tiles, first, activations, stride, activation_sums, out, out_stride);
     } else {
         multiply_halves<tokens, 1>(panel, tiles, first, activations, stride, activation_sums, out, out_stride);
-        multiply_halves<tokens, 1>(panel + half_bytes, tiles, first, activations, stride, activation_sums, out + half_rows,
-                                   out_stride);
+        multiply_halves<tokens, 1>(panel + half_bytes, tiles, first, activations, stride, activation_sums,
+                                   out + half_rows, out_stride);
     }
 }
 
@@ -271,9 +278,15 @@ void read_ahead(const std::uint8_t* packed, std::size_t num_bytes) {
 void multiply_panels(const TernaryMatmul& task) noexcept {
     using MultiplyRowTile = void (*)(const std::uint8_t*, std::size_t, bool, const std::int8_t*, std::size_t,
                                      const std::int32_t*, std::int32_t*, std::size_t);
-    static constexpr MultiplyRowTile multiply[max_block_tokens + 1] = {
-        nullptr,              multiply_row_tile<1>, multiply_row_tile<2>, multiply_row_tile<3>, multiply_row_tile<4>,
-        multiply_row_tile<5>, multiply_row_tile<6>, multiply_row_tile<7>, multiply_row_tile<8>};
+    static constexpr MultiplyRowTile multiply[max_block_tokens + 1] = {nullptr,
+                                                                       multiply_row_tile<1>,
+                                                                       multiply_row_tile<2>,
+                                                                       multiply_row_tile<3>,
+                                                                       multiply_row_tile<4>,
+                                                                       multiply_row_tile<5>,
+                                                                       multiply_row_tile<6>,
+                                                                       multiply_row_tile<7>,
+                                                                       multiply_row_tile<8>};
     constexpr std::size_t row_tiles = block_rows / two_bit_tile_rows, unit_bytes = unit_groups * tile_bytes;
     alignas(64) std::uint8_t panel[row_tiles * panel_units * unit_tile_bytes];
     const std::size_t groups = groups_of(task.depth), units = units_of(task.depth);
@@ -299,12 +312,13 @@ void multiply_panels(const TernaryMatmul& task) noexcept {
                 const std::size_t token = task.tokens * block / num_blocks;
                 const auto multiply_tokens = multiply[task.tokens * (block + 1) / num_blocks - token];
                 for (std::size_t tile = 0; tile < row_tiles; ++tile) {
-                    if (block == 0) read_ahead(packed + (end * row_tiles + tile * (end - begin)) * unit_bytes / row_tiles,
-                                               (end - begin) * unit_bytes / row_tiles);
+                    if (block == 0)
+                        read_ahead(packed + (end * row_tiles + tile * (end - begin)) * unit_bytes / row_tiles,
+                                   (end - begin) * unit_bytes / row_tiles);
                     multiply_tokens(panel + tile * tile_distance, tile_distance / tile_bytes, begin == 0,
                                     codes + token * task.prepared_stride + begin * unit_columns, task.prepared_stride,
-                                    task.activation_sums + token, out + token * task.out_stride + tile * two_bit_tile_rows,
-                                    task.out_stride);
+                                    task.activation_sums + token,
+                                    out + token * task.out_stride + tile * two_bit_tile_rows, task.out_stride);
                 }
             }
         }

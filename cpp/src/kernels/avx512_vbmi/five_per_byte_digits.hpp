@@ -59,13 +59,15 @@ constexpr std::size_t unit_steps = unit_columns / 4;  // of 16 rows x 4 columns 
     rows[3] = _mm512_unpackhi_epi16(high01, high23);
 }
 
-// One unit of 16 groups of 64 rows. Digits + 1 of step k (4 columns in the order of five_per_byte_order.hpp) of row tile
-// j are the 64 bytes at to + j * tile_distance + k * step_distance.
+// One unit of 16 groups of 64 rows. Digits + 1 of step k (4 columns in the order of five_per_byte_order.hpp) of row
+// tile j are the 64 bytes at to + j * tile_distance + k * step_distance.
 template <std::size_t step_distance>
-[[gnu::always_inline]] inline void spread_unit(const std::uint8_t* packed, std::uint8_t* to, std::size_t tile_distance) {
+[[gnu::always_inline]] inline void spread_unit(const std::uint8_t* packed, std::uint8_t* to,
+                                               std::size_t tile_distance) {
     const __m512i four0 = _mm512_load_si512(digit_tables.four), four1 = _mm512_load_si512(digit_tables.four + 64);
     const __m512i last0 = _mm512_load_si512(digit_tables.last), last1 = _mm512_load_si512(digit_tables.last + 64);
-    const __m512i lowest = _mm512_set1_epi8(3), two = _mm512_set1_epi8(2), twos = _mm512_set1_epi8(static_cast<char>(0xAA));
+    const __m512i lowest = _mm512_set1_epi8(3), two = _mm512_set1_epi8(2),
+                  twos = _mm512_set1_epi8(static_cast<char>(0xAA));
     for (std::size_t t = 0; t < 4; ++t, packed += 4 * tile_bytes) {
         __m512i rows[4];
         transpose_groups(packed, rows);

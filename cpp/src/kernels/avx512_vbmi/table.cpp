@@ -1,5 +1,5 @@
-// What the avx512_vbmi folder replaces in the table of avx512_vnni: five_per_byte, whose tables of 128 bytes are what one
-// byte permute can index.
+// What the avx512_vbmi folder replaces in the table of avx512_vnni: five_per_byte, whose tables of 128 bytes are what
+// one byte permute can index.
 #include "tercet/kernel_table.hpp"
 
 namespace tercet::avx512_vnni {

@@ -19,17 +19,16 @@
 //
 // Panel form, 4 tokens and more: the multipliers set the pace. The digits of 64 rows x 320 columns are spread to a byte
 // each (20 KB, stays in L1), then blocks of 64 rows x up to 6 tokens (24 accumulators) run over them with vpdpbusd, as
-// in avx512_vnni. The first block also prefetches the weights of the next panel. Activations are prepared to the order of
-// ../generic/five_per_byte_order.hpp.
+// in avx512_vnni. The first block also prefetches the weights of the next panel. Activations are prepared to the order
+// of ../generic/five_per_byte_order.hpp.
 //
 // Overflow: 6 groups add up to 6 * 20 = 120 < 2^7 in a byte (low: 6 * 16 = 96) and to 6 * 640 in 16 bits, 48 groups to
 // 48 * 640 = 30,720 < 2^15; 32-bit sums stay below 2^18 * 128 = 2^25, in panels below 2^18 * 3 * 128 < 2^27.
 //
 // Tried and lost: tables for 48 groups at a time, which stay in L1 while all rows pass by in pieces of 3 KB (38 to 57
-// GMAC/s from memory where whole rows and the whole table in L2 give 60); negation by xor, with the missing ones counted
-// for each row; two row blocks at a time instead of four; whole rows for one token after the other (two tokens from
-// memory: 82 GMAC/s, as memory then rests while the second passes); two tokens reading ahead by turns (93, not 105), only
-// the last two of three (117, not 130).
+// GMAC/s from memory where whole rows and the whole table in L2 give 60); whole rows for one token after the other (two
+// tokens from memory: 82 GMAC/s, as memory then rests while the second passes); two tokens reading ahead by turns (93,
+// not 105), only the last two of three (117, not 130).
 #include "five_per_byte_digits.hpp"
 
 #include "../avx512_vnni/two_bit_tiles.hpp"
@@ -88,8 +87,9 @@ constexpr TableMaking table_making = [] {
         const auto product = [v](__m512i pair, std::size_t i) __attribute__((always_inline)) {
             return _mm512_maddubs_epi16(pair, _mm512_load_si512(table_making.pair[i][v]));
         };
-        const __m512i value = _mm512_add_epi16(_mm512_add_epi16(product(pair0, 0), product(pair1, 1)),
-                                               _mm512_add_epi16(product(pair2, 2), _mm512_load_si512(table_making.base[v])));
+        const __m512i value =
+            _mm512_add_epi16(_mm512_add_epi16(product(pair0, 0), product(pair1, 1)),
+                             _mm512_add_epi16(product(pair2, 2), _mm512_load_si512(table_making.base[v])));
         high[v] = _mm512_srai_epi16(value, 5);
         low[v] = _mm512_and_si512(value, _mm512_set1_epi16(31));
     }
@@ -131,7 +131,8 @@ void add_groups(const std::uint8_t* packed, std::size_t distance_bytes, std::siz
 #pragma GCC unroll 4
             for (std::size_t b = 0; b < blocks; ++b) {
                 const std::uint8_t* from = packed + b * distance_bytes;
-                if (read_ahead >> g & 1) _mm_prefetch(reinterpret_cast<const char*>(from) + read_ahead_bytes, _MM_HINT_T1);
+                if (read_ahead >> g & 1)
+                    _mm_prefetch(reinterpret_cast<const char*>(from) + read_ahead_bytes, _MM_HINT_T1);
                 const __m512i bytes = _mm512_loadu_si512(from);
                 const __mmask64 negative = _mm512_movepi8_mask(bytes);
                 const __m512i l = _mm512_permutex2var_epi8(low0, bytes, low1);
@@ -156,7 +157,8 @@ void add_groups(const std::uint8_t* packed, std::size_t distance_bytes, std::siz
         }
     }
     // 128-bit lane q of sums[.][half] is rows 16 q + 8 half ...
-    const __m512i lanes01 = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), lanes23 = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+    const __m512i lanes01 = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11),
+                  lanes23 = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
 #pragma GCC unroll 4
     for (std::size_t b = 0; b < blocks; ++b)
 #pragma GCC unroll 4
@@ -175,8 +177,8 @@ template <unsigned read_ahead>
 constexpr AddGroups add_groups_of[num_streams + 1] = {nullptr, add_groups<1, read_ahead>, add_groups<2, read_ahead>,
                                                       add_groups<3, read_ahead>, add_groups<4, read_ahead>};
 
-// Row blocks that lie `distance` apart, 1 to 4 of them, for all tokens: 48 groups after 48 groups, which come from L1 for
-// every token but the first. Of two tokens the second reads ahead, three do it by turns: so it was fastest.
+// Row blocks that lie `distance` apart, 1 to 4 of them, for all tokens: 48 groups after 48 groups, which come from L1
+// for every token but the first. Of two tokens the second reads ahead, three do it by turns: so it was fastest.
 void look_up_blocks(const TernaryMatmul& task, std::size_t block, std::size_t blocks, std::size_t distance) {
     const std::size_t groups = groups_of(task.depth), block_bytes = groups * tile_bytes;
     const std::uint8_t* packed = task.packed + (task.row_tile_begin + block) * block_bytes;
@@ -223,8 +225,8 @@ void multiply_panel(const std::uint8_t* panel, std::size_t units, bool first, co
             _mm512_storeu_si512(out + token * out_stride + 16 * tile, sums[token][tile]);
 }
 
-using MultiplyPanel = void (*)(const std::uint8_t*, std::size_t, bool, const std::int8_t*, std::size_t, const std::int32_t*,
-                               std::int32_t*, std::size_t, const std::uint8_t*);
+using MultiplyPanel = void (*)(const std::uint8_t*, std::size_t, bool, const std::int8_t*, std::size_t,
+                               const std::int32_t*, std::int32_t*, std::size_t, const std::uint8_t*);
 
 template <bool read_ahead>
 constexpr MultiplyPanel multiply_panel_of[max_block_tokens + 1] = {nullptr,
@@ -252,7 +254,8 @@ void multiply_panels(const TernaryMatmul& task) noexcept {
                 const auto& multiply = block == 0 ? multiply_panel_of<true> : multiply_panel_of<false>;
                 multiply[task.tokens * (block + 1) / num_blocks - token](
                     panel, end - begin, begin == 0, codes + token * task.prepared_stride + begin * unit_columns,
-                    task.prepared_stride, task.activation_sums + token, out + token * task.out_stride, task.out_stride, next);
+                    task.prepared_stride, task.activation_sums + token, out + token * task.out_stride, task.out_stride,
+                    next);
             }
         }
     }

@@ -55,17 +55,17 @@ using sixteen_codes = std::int8_t __attribute__((vector_size(16)));
 #pragma GCC unroll 4
     for (std::size_t t = 0; t < 4; ++t) {
         const sixteen_codes low = load_sixteen(from + 20 * t), high = load_sixteen(from + 20 * t + 4);
-        const sixteen_codes ordered = __builtin_shufflevector(low, high, 0, 5, 10, 15, 1, 6, 11, 16 + 12, 2, 7, 12, 16 + 13,
-                                                              3, 8, 13, 16 + 14);
+        const sixteen_codes ordered =
+            __builtin_shufflevector(low, high, 0, 5, 10, 15, 1, 6, 11, 16 + 12, 2, 7, 12, 16 + 13, 3, 8, 13, 16 + 14);
         std::memcpy(to + 16 * t, &ordered, sizeof ordered);
         last[t] = __builtin_shufflevector(high, high, 0, 5, 10, 15, 0, 5, 10, 15, 0, 5, 10, 15, 0, 5, 10, 15);
     }
-    const sixteen_codes first_half = __builtin_shufflevector(last[0], last[1], 0, 1, 2, 3, 16, 17, 18, 19, 0, 1, 2, 3, 16, 17,
-                                                             18, 19);
-    const sixteen_codes second_half = __builtin_shufflevector(last[2], last[3], 0, 1, 2, 3, 16, 17, 18, 19, 0, 1, 2, 3, 16,
-                                                              17, 18, 19);
-    const sixteen_codes ordered = __builtin_shufflevector(first_half, second_half, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20,
-                                                          21, 22, 23);
+    const sixteen_codes first_half =
+        __builtin_shufflevector(last[0], last[1], 0, 1, 2, 3, 16, 17, 18, 19, 0, 1, 2, 3, 16, 17, 18, 19);
+    const sixteen_codes second_half =
+        __builtin_shufflevector(last[2], last[3], 0, 1, 2, 3, 16, 17, 18, 19, 0, 1, 2, 3, 16, 17, 18, 19);
+    const sixteen_codes ordered =
+        __builtin_shufflevector(first_half, second_half, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23);
     std::memcpy(to + 64, &ordered, sizeof ordered);
 }
 

@@ -25,7 +25,8 @@ std::size_t first_code_that_is_not_ternary(const std::int8_t* codes, std::size_t
 
 bool all_ternary(const std::int8_t* codes, std::size_t count) noexcept {
     std::uint8_t wrong = 0;
-    for (std::size_t i = 0; i < count; ++i) wrong |= static_cast<std::uint8_t>(static_cast<std::uint8_t>(codes[i] + 1) > 2);
+    for (std::size_t i = 0; i < count; ++i)
+        wrong |= static_cast<std::uint8_t>(static_cast<std::uint8_t>(codes[i] + 1) > 2);
     return wrong == 0;
 }
 
@@ -68,7 +69,8 @@ std::size_t first_dishonest_two_bit(const std::uint8_t* packed, std::size_t rows
     const std::size_t depth_tiles = tiles_of(depth, two_bit_tile_columns);
     const std::size_t num_bytes = tiles_of(rows, two_bit_tile_rows) * depth_tiles * tile_bytes;
     for (std::size_t byte = 0; byte < num_bytes; ++byte) {
-        const std::size_t tile = byte / tile_bytes, row = tile / depth_tiles * two_bit_tile_rows + byte % tile_bytes / 4;
+        const std::size_t tile = byte / tile_bytes,
+                          row = tile / depth_tiles * two_bit_tile_rows + byte % tile_bytes / 4;
         for (std::size_t i = 0; i < 4; ++i) {
             const std::size_t column = tile % depth_tiles * two_bit_tile_columns + 4 * i + byte % 4;
             const int field = packed[byte] >> 2 * i & 3;
@@ -78,7 +80,8 @@ std::size_t first_dishonest_two_bit(const std::uint8_t* packed, std::size_t rows
     return num_bytes;
 }
 
-std::size_t unpack_two_bit(const std::uint8_t* packed, std::size_t rows, std::size_t depth, std::int8_t* codes) noexcept {
+std::size_t unpack_two_bit(const std::uint8_t* packed, std::size_t rows, std::size_t depth,
+                           std::int8_t* codes) noexcept {
     const std::size_t depth_tiles = tiles_of(depth, two_bit_tile_columns), whole_tiles = depth / two_bit_tile_columns;
     const std::uint8_t* from = packed;
     std::uint32_t wrong = 0;
@@ -104,7 +107,8 @@ std::size_t unpack_two_bit(const std::uint8_t* packed, std::size_t rows, std::si
                 } else {
                     const std::size_t left = depth - tile * two_bit_tile_columns;
                     std::memcpy(to, sixteen, left);
-                    for (std::size_t c = left; c < two_bit_tile_columns; ++c) wrong |= static_cast<std::uint32_t>(sixteen[c] != 0);
+                    for (std::size_t c = left; c < two_bit_tile_columns; ++c)
+                        wrong |= static_cast<std::uint32_t>(sixteen[c] != 0);
                 }
             }
         }
@@ -139,7 +143,8 @@ using sixteen_words = std::int32_t __attribute__((vector_size(16)));
     std::memcpy(to, &value, sizeof value);
 }
 
-std::size_t pack_five_per_byte(const std::int8_t* codes, std::size_t rows, std::size_t depth, std::uint8_t* packed) noexcept {
+std::size_t pack_five_per_byte(const std::int8_t* codes, std::size_t rows, std::size_t depth,
+                               std::uint8_t* packed) noexcept {
     if (!all_ternary(codes, rows * depth)) return first_code_that_is_not_ternary(codes, rows * depth);
     const std::size_t groups = groups_of(depth), units = units_of(depth);
     for (std::size_t first = 0; first < rows; first += five_per_byte_tile_rows, packed += groups * tile_bytes) {
@@ -195,7 +200,8 @@ std::size_t first_dishonest_five_per_byte(const std::uint8_t* packed, std::size_
         const ByteDigits& digits = byte_table.of[packed[byte]];
         bool honest = digits.digit[5] == 0;
         for (std::size_t i = 0; i < five_per_byte_tile_columns; ++i)
-            if (row >= rows || block % groups * five_per_byte_tile_columns + i >= depth) honest = honest && digits.digit[i] == 0;
+            if (row >= rows || block % groups * five_per_byte_tile_columns + i >= depth)
+                honest = honest && digits.digit[i] == 0;
         if (!honest) return byte;
     }
     return num_bytes;
@@ -203,7 +209,8 @@ std::size_t first_dishonest_five_per_byte(const std::uint8_t* packed, std::size_
 
 constexpr std::size_t groups_at_once = 64;  // of 64 rows: their 4 KB stay in L1
 
-std::size_t unpack_five_per_byte(const std::uint8_t* packed, std::size_t rows, std::size_t depth, std::int8_t* codes) noexcept {
+std::size_t unpack_five_per_byte(const std::uint8_t* packed, std::size_t rows, std::size_t depth,
+                                 std::int8_t* codes) noexcept {
     const std::size_t groups = tiles_of(depth, five_per_byte_tile_columns);
     const std::uint8_t* from = packed;
     int wrong = 0;
