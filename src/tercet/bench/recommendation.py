@@ -214,7 +214,8 @@ def _advice_on_precision(loaded: LoadedModel) -> Iterator[str]:
         if share >= LARGE_HEAD:
             yield (
                 f"The output head in {head.type} is {share:.0%} of what a token reads; in {SMALLEST_HEAD} it "
-                f"would be {smaller_head / MIB:.1f} MiB instead of {head.num_bytes / MIB:.1f}: tercet convert --head int8"
+                f"would be {smaller_head / MIB:.1f} MiB instead of {head.num_bytes / MIB:.1f}: "
+                "tercet convert --head int8"
             )
 
 
