@@ -41,11 +41,14 @@ void for_each_operation(KernelTable& table, Try&& attempt) {
     attempt("rotate", table.floats.rotate);
     attempt("hadamard", table.floats.hadamard);
     attempt("softmax", table.floats.softmax);
+    attempt("merge_softmax", table.floats.merge_softmax);
     attempt("dot_rows_f32", table.floats.dot_rows_f32);
     attempt("dot_rows_f16", table.floats.dot_rows_f16);
     attempt("dot_rows_bf16", table.floats.dot_rows_bf16);
+    attempt("dot_rows_i8", table.floats.dot_rows_i8);
     attempt("add_weighted_rows_f32", table.floats.add_weighted_rows_f32);
     attempt("add_weighted_rows_f16", table.floats.add_weighted_rows_f16);
+    attempt("add_weighted_rows_i8", table.floats.add_weighted_rows_i8);
     attempt("widen_f16", table.floats.widen_f16);
     attempt("widen_bf16", table.floats.widen_bf16);
     attempt("narrow_f16", table.floats.narrow_f16);

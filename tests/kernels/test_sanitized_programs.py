@@ -29,6 +29,10 @@ def test_decoders_under_the_address_sanitizer(checked: Path) -> None:
     assert output_of([checked / "decoder_bits"]) == BITS.read_text()
 
 
+def test_a_step_allocates_nothing(checked: Path) -> None:
+    assert output_of([checked / "decoder_allocations"]) == "ok\n"
+
+
 def test_packing_and_floats_under_the_address_sanitizer(checked: Path) -> None:
     assert output_of([checked / "kernel_equality", "0"]) == "reference\nchosen: reference\n"
 

@@ -2,9 +2,9 @@
 
 `mapped`  the file itself, mapped: shared with every process that uses the same file, there at once, and given
           back when memory is short. Pages have 4 KiB.
-`huge`    a copy in memory of our own on pages of 2 MiB, read with several threads; the mapping stays untouched,
-          so the process occupies the size of the file once. A core that streams through 4 KiB pages reads a
-          third less (docs/lab_log.md).
+`huge`    a copy in memory of our own on pages of 2 MiB, read with several threads; the mapping stays
+          untouched, so the process occupies the size of the file once. A core that streams through 4 KiB
+          pages reads a third less (docs/lab_log.md).
 `auto`    `huge` where a large file leaves room for as much again as half of it, else `mapped`.
 """
 
@@ -56,7 +56,7 @@ def chosen_memory(asked: str, num_bytes: int, root: Path = Path("/")) -> str:
 
 
 def available_memory_bytes(root: Path = Path("/")) -> int | None:
-    """What the process may still allocate: the machine's free memory, or less by its control group's limit."""
+    """What the process may still allocate: what the machine has free, or its control group if that is less."""
     free = None
     with contextlib.suppress(OSError, ValueError, IndexError):
         for line in (root / "proc/meminfo").read_text().splitlines():
@@ -74,7 +74,7 @@ def available_memory_bytes(root: Path = Path("/")) -> int | None:
 
 
 def read_into_memory(path: Path, num_bytes: int) -> npt.NDArray[np.uint8]:
-    """Read the first `num_bytes` of a file into memory of our own, read-only, on huge pages where there are any.
+    """Read the first `num_bytes` of a file into memory of our own, on huge pages where there are any.
 
     Raises:
         StorageError: there is not enough memory, or the file cannot be read, or is shorter now.

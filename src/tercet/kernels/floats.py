@@ -86,7 +86,7 @@ def softmax(scores: Floats, isa: str | None = None) -> Floats:
 
 
 def softmax_sums(scores: Floats, isa: str | None = None) -> tuple[Floats, tuple[float, float]]:
-    """Return softmax(scores), and with it max(scores) and the sum of exp(scores - max), for `merge_softmax`."""
+    """Return softmax(scores), and max(scores) and the sum of exp(scores - max), which merging needs."""
     weights, greatest, total = _core.softmax_sums(_floats(scores), isa)
     return weights, (greatest, total)
 
