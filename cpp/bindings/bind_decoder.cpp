@@ -149,7 +149,7 @@ void bind_decoder(nb::module_& module) {
         .def_prop_ro("vocab_size", [](DecoderObject& object) { return object.decoder().config().vocab_size; })
         .def_prop_ro("hidden_size", [](DecoderObject& object) { return object.decoder().config().hidden_size; })
         .def_prop_ro("max_context", [](DecoderObject& object) { return object.decoder().config().max_context; })
-        .def("profile", &profile)
+        .def("profile", &profile, nb::sig("def profile(self) -> dict[str, float]"))
         .def_prop_ro("steps", [](DecoderObject& object) { return object.decoder().profile().steps(); })
         .def_prop_ro("scratch_bytes", [](DecoderObject& object) { return object.decoder().scratch_bytes(); });
 }

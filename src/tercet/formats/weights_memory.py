@@ -56,7 +56,7 @@ def chosen_memory(asked: str, num_bytes: int, root: Path = Path("/")) -> str:
 
 
 def available_memory_bytes(root: Path = Path("/")) -> int | None:
-    """What the process may still allocate: what the machine has free, or its control group if that is less."""
+    """What the process may still allocate: what the machine has free, or its control group if less."""
     free = None
     with contextlib.suppress(OSError, ValueError, IndexError):
         for line in (root / "proc/meminfo").read_text().splitlines():
@@ -106,7 +106,7 @@ def _private_memory(num_bytes: int) -> mmap.mmap:
 
 def _fill(path: Path, target: npt.NDArray[np.uint8]) -> None:
     def read_piece(offset: int) -> None:
-        piece = memoryview(target[offset : offset + PIECE_BYTES])
+        piece = memoryview(target[offset : offset + PIECE_BYTES].data)
         with path.open("rb", buffering=0) as file:
             file.seek(offset)
             while piece:

@@ -31,6 +31,8 @@ HEADS = ("full", "two_stage")
 """How logits are computed from a head in planes."""
 
 Integers: TypeAlias = "npt.NDArray[np.int32] | Sequence[int]"
+_Int32: TypeAlias = "npt.NDArray[np.int32]"
+_BatchArrays: TypeAlias = "tuple[_Int32, _Int32, _Int32, _Int32, _Int32]"
 
 _CONFIG_FIELDS = (
     "hidden_size",
@@ -327,7 +329,7 @@ def _batch(
     context_lengths: Integers,
     block_tables: npt.NDArray[np.int32] | Sequence[Sequence[int]],
     logit_rows: Integers,
-) -> tuple[npt.NDArray[np.int32], ...]:
+) -> _BatchArrays:
     return (
         _integers("token_ids", token_ids, 1),
         _integers("sequence_starts", sequence_starts, 1),

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from tercet.conversion.outputs.output import float_chunks
 from tercet.errors import ParameterError, StorageError
-from tercet.formats.matrices import FloatMatrix
+from tercet.formats.matrices import FloatMatrix, PlaneMatrix
 from tercet.formats.tercet import FilePlan, FileWriter, TensorPlan
 from tercet.formats.tercet.writer import create_file
 from tercet.models.loading import LoadedModel, load_model
@@ -202,7 +202,9 @@ def _write(
             _write_matrix(writer, name, matrix)
             continue
         floats = model.weights[tensor.name]
-        if not isinstance(floats, FloatMatrix):
+        if isinstance(floats, PlaneMatrix):
+            floats = floats.floats()
+        elif not isinstance(floats, FloatMatrix):
             floats = FloatMatrix("f32", tensor.rows, tensor.depth, floats.unpack().dequantize().reshape(-1))
         writer.write_tensor(tensor.name, float_chunks(tensor.name, floats, tensor.type))
         model.release()

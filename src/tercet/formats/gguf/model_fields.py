@@ -108,7 +108,7 @@ def gguf_architecture(metadata: Metadata, path: Path) -> str:
         )
     if "general.architecture" not in metadata:
         raise FormatError(
-            f"{path} is a GGUF file that does not say what it holds: the key general.architecture is missing. "
+            f"{path} is a GGUF file that does not say what it holds: general.architecture is missing. "
             "It is damaged, or was not written as a model."
         )
     architecture = metadata.text("general.architecture")
