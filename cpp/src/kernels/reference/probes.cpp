@@ -9,13 +9,13 @@ namespace {
 std::uint64_t int8_dot_products(std::size_t repeats) noexcept {
     constexpr std::size_t lanes = 64;
     std::int16_t weights[lanes], activations[lanes];
-    std::int32_t sums[lanes] = {};
+    std::uint32_t sums[lanes] = {};  // which may wrap around
     for (std::size_t i = 0; i < lanes; ++i) {
         weights[i] = static_cast<std::int16_t>(i % 3) - 1;
         activations[i] = static_cast<std::int16_t>(i);
     }
     for (std::size_t repeat = 0; repeat < repeats; ++repeat) {
-        for (std::size_t i = 0; i < lanes; ++i) sums[i] += weights[i] * activations[i];
+        for (std::size_t i = 0; i < lanes; ++i) sums[i] += static_cast<std::uint32_t>(weights[i] * activations[i]);
         asm volatile("" : "+m"(sums), "+m"(activations));  // every repeat is computed
     }
     return repeats * lanes;
