@@ -43,14 +43,20 @@ struct Round {
     std::size_t number, step, larger;
 };
 
-// Every depth, beside rows and tokens that go through their own cycles; then some larger ones, other ones each round.
+// Every depth, beside rows and tokens that go through their own cycles, now and then many tokens; then some larger ones,
+// other ones each round.
 std::vector<SelfTestShapes::Product> products_of(const Round& round) {
     std::vector<SelfTestShapes::Product> products;
-    for (std::size_t depth = 1; depth <= 300; depth += round.step)
-        products.push_back({1 + (depth + round.number) % 5, depth, 1 + (3 * depth + 3 * round.number) % 40});
+    for (std::size_t depth = 1; depth <= 300; depth += round.step) {
+        const std::size_t at = depth / round.step + round.number;
+        if (at % 8 == 0)
+            products.push_back({1, depth, 7 + depth % 34});
+        else
+            products.push_back({1 + at % 5, depth, 1 + at % 3});
+    }
     RandomValues random(round.number);
     for (std::size_t i = 0; i < round.larger; ++i)
-        products.push_back({1u + random.byte() % 9u, 300u + random.byte() * 16u + random.byte(), 1u + random.byte() % 9u});
+        products.push_back({1u + random.byte() % 3u, 300u + random.byte() * 4u + random.byte(), 1u + random.byte() % 5u});
     return products;
 }
 
