@@ -52,9 +52,6 @@ void for_each_operation(KernelTable& table, Try&& attempt) {
     attempt("widen_f16", table.floats.widen_f16);
     attempt("widen_bf16", table.floats.widen_bf16);
     attempt("narrow_f16", table.floats.narrow_f16);
-    attempt("merge_softmax", table.floats.merge_softmax);
-    attempt("dot_rows_i8", table.floats.dot_rows_i8);
-    attempt("add_weighted_rows_i8", table.floats.add_weighted_rows_i8);
     attempt("multiply_high", table.head.multiply_high);
     attempt("multiply_eight", table.head.multiply_eight);
     attempt("multiply_six", table.head.multiply_six);
