@@ -151,7 +151,7 @@ def test_an_unknown_instruction_set() -> None:
         ((0,), "at least one block of one token, not 0 of 16"),
         ((4, 0), "at least one block of one token, not 4 of 0"),
         ((2**62,), "fit into memory"),
-        ((4, 16, "f64"), "dtype should be 'f32' or 'f16', got 'f64'"),
+        ((4, 16, "f64"), "dtype should be 'f32', 'f16' or 'int8', got 'f64'"),
     ],
 )
 def test_bad_caches(arguments: tuple[Any, ...], message: str) -> None:

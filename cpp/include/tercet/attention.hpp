@@ -35,7 +35,8 @@ struct SharedSpans {
     AlignedBuffer<SoftmaxSums> sums;   // [spans][num_heads]
 
     std::size_t num_bytes() const noexcept {
-        return outputs.size() * sizeof(float) + sums.size() * sizeof(SoftmaxSums) + first.size() * sizeof(std::size_t);
+        return outputs.size() * sizeof(float) + sums.size() * sizeof(SoftmaxSums) +
+               first.capacity() * sizeof(std::size_t);
     }
 };
 
