@@ -35,6 +35,8 @@ VERIFY_UP_TO_BYTES = 4 << 30
 MAX_THREADS = 4
 THREADS_FROM_BYTES = 1 << 20
 """Smaller files are checked sooner than a second thread has started."""
+RELEASE_FROM_BYTES = 1 << 30
+"""Larger files do not stay in memory as a whole while they are checked."""
 
 
 class TercetFile:
@@ -103,10 +105,12 @@ class TercetFile:
         # The largest pieces first, so that no thread is left with one of them at the end.
         for name, tensor in sorted(self.header.tensors.items(), key=lambda item: -item[1].piece.num_bytes):
             checks.append(partial(self._verify_tensor, name, tensor))
+        releases = self.num_bytes > RELEASE_FROM_BYTES
         num_threads = min(MAX_THREADS, os.cpu_count() or 1) if self.num_bytes > THREADS_FROM_BYTES else 1
         with ThreadPoolExecutor(num_threads) as threads:
-            for _ in threads.map(lambda check: check(), checks):
-                pass  # the first failure is raised here
+            for _ in threads.map(lambda check: check(), checks):  # the first failure is raised here
+                if releases:
+                    self._file.release()
 
     def _verify_once(self) -> bool:
         """Check the content unless the file is very large, or was found whole before; say if it is known."""
