@@ -363,12 +363,7 @@ class LLM:
     def _run(self, requests: list[Request]) -> list[GenerationResult]:
         engine = self._engine
         try:
-            for request in requests:
-                engine.submit(request)
-            for request in requests:
-                while not request.finished:
-                    engine.advance(request)
-                engine.raise_error(request)
+            engine.complete(requests)
         finally:
             for request in requests:  # after an error or Ctrl-C nothing of this call goes on
                 engine.cancel(request)

@@ -23,7 +23,6 @@ import numpy as np
 from tercet.bench.report import Axes, Column, Report
 from tercet.bench.session import Session
 from tercet.bench.spread import Spread
-from tercet.engine.engine import Engine
 from tercet.engine.memory import peak_resident_bytes
 from tercet.engine.opening import load_for, open_engine
 from tercet.engine.processors import available_cores
@@ -163,15 +162,15 @@ def _measure(asked: dict[str, Any]) -> dict[str, Any]:
     opened = open_engine(loaded, settings)
     engine, tokens, count = opened.engine, asked["tokens"], asked["requests"]
     prompts = _prompts(loaded, 2 * count + 1)
-    _answer(engine, [_request(next(prompts), tokens, opened.max_context)])  # warm-up
+    engine.complete([_request(next(prompts), tokens, opened.max_context)])  # warm-up
     alone = [_request(next(prompts), tokens, opened.max_context) for _ in range(count)]
     with EnergyMeter() as meter:
         for request in alone:
-            _answer(engine, [request])
+            engine.complete([request])
     busy = [_request(next(prompts), tokens, opened.max_context) for _ in range(count)]
     started = time.perf_counter()
     for begin in range(0, count, asked["together"]):
-        _answer(engine, busy[begin : begin + asked["together"]])
+        engine.complete(busy[begin : begin + asked["together"]])
     seconds = time.perf_counter() - started
     decoding = sum((one.finished_at or 0) - (one.first_token_at or 0) for one in alone)
     generated = sum(len(one.generated_ids) for one in alone)
@@ -193,15 +192,6 @@ def _request(prompt: list[int], tokens: int, max_context: int) -> Request:
     if room < 1:
         raise ParameterError(f"{tokens} tokens and a prompt do not fit into a context of {max_context}")
     return Request(prompt[:room], SamplingParams(temperature=0.0, seed=0), max_new_tokens=tokens)
-
-
-def _answer(engine: Engine, requests: Sequence[Request]) -> None:
-    for request in requests:
-        engine.submit(request)
-    for request in requests:
-        while not request.finished:
-            engine.advance(request)
-        engine.raise_error(request)
 
 
 def _prompts(loaded: LoadedModel, count: int) -> Iterator[list[int]]:

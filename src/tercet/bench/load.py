@@ -85,12 +85,7 @@ def _row(session: Session, model: OpenModel, count: int, prompt: int, tokens: in
 
     def run() -> None:
         (engine,) = engines
-        for request in pending:
-            engine.submit(request)
-        for request in pending:
-            while not request.finished:
-                engine.advance(request)
-            engine.raise_error(request)
+        engine.complete(pending)
         for request in pending:
             begin, end = request.first_token_at or 0.0, request.finished_at or 0.0
             first.append(begin - request.submitted_at)

@@ -110,6 +110,15 @@ class Engine:
         if request.error is not None:
             raise request.error
 
+    def complete(self, requests: Sequence[Request]) -> None:
+        """Submit requests and move on until all have finished; raise what ended one, if it was an error."""
+        for request in requests:
+            self.submit(request)
+        for request in requests:
+            while not request.finished:
+                self.advance(request)
+            self.raise_error(request)
+
     def score(self, token_ids: Sequence[int]) -> Logits:
         """Logits [tokens, vocab] of one sequence, computed in chunks beside whatever else is running."""
         with self._lock, self._blocks([len(token_ids)]) as blocks:

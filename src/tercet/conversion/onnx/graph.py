@@ -112,10 +112,6 @@ class Graph:
         self._weights[name] = tensor
         return name
 
-    def has_weight(self, name: str) -> bool:
-        """Whether a weight of this name was written."""
-        return name in self._weights
-
     def input(self, name: str, dtype: type[np.generic], shape: Sequence[int | str]) -> str:
         """Declare an input; a dimension with a name is free."""
         self._inputs.append(_value(name, dtype, shape))
