@@ -19,8 +19,7 @@ def test_from_cache_and_from_dram() -> None:
     for row in rows:
         speed = row["gmac_per_second"]
         assert row["weights_gb_per_second"] == pytest.approx(speed / 4 / row["tokens"])
-        peak = session.roofline(1, "reference").int8_peak  # probed again since, on a machine that may be busy
-        assert row["peak_share"] == pytest.approx(speed * 1e9 / peak, rel=0.75)
+        assert row["peak_share"] == pytest.approx(speed * 1e9 / session.roofline(1, "reference").int8_peak)
     with pytest.raises(ParameterError, match="packing must be one of"):
         bench_kernels(session, ["reference"], ["seven"])
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tercet.bench.report import Axes, Column, Report
+from tercet.bench.roofline import Roofline
 from tercet.bench.session import Session
 from tercet.bench.spread import Spread
 from tercet.errors import ParameterError
@@ -70,6 +71,8 @@ def bench_kernels(
         for count in tokens
         for row in _rows(session, isa, packing, num_threads, count, dram_bytes)
     ]
+    for row in rows:  # once the limits have been probed for the last time: the report prints those
+        _add_shares(row, session.roofline(row["threads"], row["isa"]))
     return Report.of(
         session,
         "kernels",
@@ -88,8 +91,7 @@ def _rows(
     session: Session, isa: str, packing: str, threads: int, tokens: int, dram_bytes: int
 ) -> list[dict[str, Any]]:
     session.progress(f"{isa}, {packing}, {threads} threads, {tokens} tokens")
-    roofline = session.roofline(threads, isa)
-    roofline.probe()
+    session.roofline(threads, isa).probe()
     cached = _row(session, isa, packing, threads, tokens, CACHE_ROWS * threads, "cache")
     bytes_a_row = packing_of(packing).packed_bytes(64, DEPTH) / 64
     dram_rows = int(dram_bytes / bytes_a_row) // 64 * 64
@@ -110,7 +112,6 @@ def _row(
     rates = Spread.of([work / one / 1e9 for one in best])
     packed = packing_of(packing).packed_bytes(rows, DEPTH)
     speed = packed / (work / (rates.median * 1e9))
-    roofline = session.roofline(threads, isa)
     return {
         "isa": isa,
         "packing": packing,
@@ -121,7 +122,11 @@ def _row(
         "depth": DEPTH,
         "gmac_per_second": rates.median,
         "runs": rates,
-        "peak_share": rates.median * 1e9 / roofline.int8_peak,
         "weights_gb_per_second": speed / 1e9,
-        "bandwidth_share": speed / roofline.bandwidth if place == "DRAM" else "from cache",
     }
+
+
+def _add_shares(row: dict[str, Any], roofline: Roofline) -> None:
+    speed = row["weights_gb_per_second"] * 1e9
+    row["peak_share"] = row["gmac_per_second"] * 1e9 / roofline.int8_peak
+    row["bandwidth_share"] = speed / roofline.bandwidth if row["place"] == "DRAM" else "from cache"
