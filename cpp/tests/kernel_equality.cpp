@@ -13,30 +13,7 @@
 
 namespace tercet {
 
-#define TERCET_DECLARE_INSTALL(isa)            \
-    namespace isa {                            \
-    void install(KernelTable& table) noexcept; \
-    }
-TERCET_FOR_EACH_ISA(TERCET_DECLARE_INSTALL)
-#undef TERCET_DECLARE_INSTALL
-
 namespace {
-
-// The kernels of an instruction set, without the self-test of start-up in between.
-KernelTable table_of(Isa isa) {
-    KernelTable table{};
-    table.isa = isa;
-    reference::install(table);
-    switch (isa) {
-#define TERCET_INSTALL(name)  \
-    case Isa::name:           \
-        name::install(table); \
-        break;
-        TERCET_FOR_EACH_ISA(TERCET_INSTALL)
-#undef TERCET_INSTALL
-    }
-    return table;
-}
 
 // A short round takes every seventh size and few large ones.
 struct Round {
@@ -73,9 +50,9 @@ int run(std::size_t num_rounds) {
     std::vector<Round> rounds;
     for (std::size_t number = 0; number < num_rounds; ++number) rounds.push_back({number, 1, 12});
     if (rounds.empty()) rounds.push_back({0, 7, 2});
-    const KernelTable reference = table_of(Isa::reference);
+    const KernelTable reference = assemble_kernels(Isa::reference);
     for (const Isa isa : available_isas()) {
-        const KernelTable table = table_of(isa);
+        const KernelTable table = assemble_kernels(isa);
         for (const Round& round : rounds) {
             const std::vector<SelfTestShapes::Product> products = products_of(round);
             const std::vector<std::size_t> sizes = sizes_of(round);

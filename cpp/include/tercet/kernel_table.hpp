@@ -20,6 +20,9 @@ struct KernelTable {
     ProbeKernels probes;
 };
 
+// The table of an instruction set, whether this processor has it or not, before any self-test.
+KernelTable assemble_kernels(Isa isa) noexcept;
+
 // The table of an instruction set, self-tested the first time it is asked for. Throws IsaError when the processor lacks
 // it, or naming the kernel whose result differs from the reference. Tables live as long as the process.
 const KernelTable& kernel_table(Isa isa);

@@ -17,9 +17,7 @@ namespace tercet {
 TERCET_FOR_EACH_ISA(TERCET_DECLARE_INSTALL)
 #undef TERCET_DECLARE_INSTALL
 
-namespace {
-
-KernelTable assemble(Isa isa) noexcept {
+KernelTable assemble_kernels(Isa isa) noexcept {
     KernelTable table{};
     table.isa = isa;
     reference::install(table);
@@ -33,6 +31,8 @@ KernelTable assemble(Isa isa) noexcept {
     }
     return table;
 }
+
+namespace {
 
 void check_available(Isa isa) { choose_isa(isa_name(isa)); }
 
@@ -65,8 +65,8 @@ const KernelTable& kernel_table(Isa isa) {
     if (const auto found = tested.find(isa); found != tested.end()) return found->second;
 
     check_available(isa);
-    const KernelTable table = assemble(isa);
-    for (const SelfTestResult& result : self_test(table, assemble(Isa::reference)))
+    const KernelTable table = assemble_kernels(isa);
+    for (const SelfTestResult& result : self_test(table, assemble_kernels(Isa::reference)))
         if (!result.passed)
             throw IsaError("the " + std::string(isa_name(isa)) + " kernel " + result.operation +
                            " failed its self-test on " + cpu_name() + ": " + result.detail +
@@ -76,9 +76,9 @@ const KernelTable& kernel_table(Isa isa) {
 
 std::vector<OperationReport> inspect_kernels(Isa isa) {
     check_available(isa);
-    const KernelTable table = assemble(isa), reference = assemble(Isa::reference);
+    const KernelTable table = assemble_kernels(isa), reference = assemble_kernels(Isa::reference);
     std::vector<KernelTable> tables;
-    for (const Isa other : available_isas()) tables.push_back(assemble(other));
+    for (const Isa other : available_isas()) tables.push_back(assemble_kernels(other));
     std::vector<OperationReport> reports;
     report_providers(table, tables, &KernelTable::ternary, ternary_operation_names, reports);
     report_providers(table, tables, &KernelTable::floats, float_operation_names, reports);

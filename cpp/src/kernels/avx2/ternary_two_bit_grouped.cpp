@@ -20,6 +20,30 @@ struct GroupedRows {
     const float* scales;  // [row tiles][groups][16]
     float* out;
     std::size_t out_stride;
+
+    static GroupedRows of(const GroupedTernaryMatmul& task, std::size_t row_tile, std::size_t token) noexcept {
+        const std::size_t depth_tiles = (task.depth + two_bit_tile_columns - 1) / two_bit_tile_columns;
+        const std::size_t group_tiles = task.group_size / two_bit_tile_columns;
+        const std::size_t groups = (depth_tiles + group_tiles - 1) / group_tiles, skipped = row_tile - task.row_tile_begin;
+        return {task.packed + row_tile * depth_tiles * tile_bytes,
+                depth_tiles,
+                group_tiles,
+                groups,
+                task.activations + token * task.activation_stride,
+                task.activation_stride,
+                task.group_sums + token * groups,
+                task.activation_scales + token,
+                task.scales + skipped * groups * two_bit_tile_rows,
+                task.out + token * task.out_stride + skipped * two_bit_tile_rows,
+                task.out_stride};
+    }
+    GroupedRows lower_half() const noexcept {
+        GroupedRows lower = *this;
+        lower.packed += half_bytes;
+        lower.scales += half_rows;
+        lower.out += half_rows;
+        return lower;
+    }
 };
 
 // `halves` halves of row tiles: one, the two of a row tile, or the four of two row tiles that are `distance` apart.
@@ -62,70 +86,7 @@ void multiply_halves(const GroupedRows& rows, std::size_t distance) {
             _mm256_storeu_ps(rows.out + token * rows.out_stride + row_of_half(half, distance), totals[token][half]);
 }
 
-GroupedRows rows_of(const GroupedTernaryMatmul& task, std::size_t row_tile, std::size_t token) {
-    const std::size_t depth_tiles = (task.depth + two_bit_tile_columns - 1) / two_bit_tile_columns;
-    const std::size_t group_tiles = task.group_size / two_bit_tile_columns;
-    const std::size_t groups = (depth_tiles + group_tiles - 1) / group_tiles, skipped = row_tile - task.row_tile_begin;
-    return {task.packed + row_tile * depth_tiles * tile_bytes,
-            depth_tiles,
-            group_tiles,
-            groups,
-            task.activations + token * task.activation_stride,
-            task.activation_stride,
-            task.group_sums + token * groups,
-            task.activation_scales + token,
-            task.scales + skipped * groups * two_bit_tile_rows,
-            task.out + token * task.out_stride + skipped * two_bit_tile_rows,
-            task.out_stride};
-}
-
-// 1 or 2 tokens: two streams of weights, each through half of the rows.
-template <std::size_t tokens>
-void stream(const GroupedTernaryMatmul& task) {
-    const std::size_t distance = (task.row_tile_end - task.row_tile_begin) / 2;
-    for (std::size_t i = 0; i < distance; ++i)
-        multiply_halves<tokens, 4>(rows_of(task, task.row_tile_begin + i, 0), distance);
-    if ((task.row_tile_end - task.row_tile_begin) % 2 != 0)
-        multiply_halves<tokens, 2>(rows_of(task, task.row_tile_end - 1, 0), 0);
-}
-
-// One row tile with up to 8 tokens.
-template <std::size_t tokens>
-void multiply_row_tile(const GroupedRows& rows) {
-    if constexpr (tokens <= max_block_tokens / 2) {
-        multiply_halves<tokens, 2>(rows, 0);
-    } else {
-        multiply_halves<tokens, 1>(rows, 0);
-        GroupedRows lower = rows;
-        lower.packed += half_bytes;
-        lower.scales += half_rows;
-        lower.out += half_rows;
-        multiply_halves<tokens, 1>(lower, 0);
-    }
-}
-
-void matmul_two_bit_grouped(const GroupedTernaryMatmul& task) noexcept {
-    if (task.tokens == 1) return stream<1>(task);
-    if (task.tokens == 2) return stream<2>(task);
-
-    using MultiplyRowTile = void (*)(const GroupedRows&);
-    static constexpr MultiplyRowTile multiply[max_block_tokens + 1] = {nullptr,
-                                                                       multiply_row_tile<1>,
-                                                                       multiply_row_tile<2>,
-                                                                       multiply_row_tile<3>,
-                                                                       multiply_row_tile<4>,
-                                                                       multiply_row_tile<5>,
-                                                                       multiply_row_tile<6>,
-                                                                       multiply_row_tile<7>,
-                                                                       multiply_row_tile<8>};
-    const std::size_t num_blocks = (task.tokens + max_block_tokens - 1) / max_block_tokens;
-    for (std::size_t row_tile = task.row_tile_begin; row_tile < task.row_tile_end; ++row_tile) {
-        for (std::size_t block = 0; block < num_blocks; ++block) {
-            const std::size_t token = task.tokens * block / num_blocks, end = task.tokens * (block + 1) / num_blocks;
-            multiply[end - token](rows_of(task, row_tile, token));
-        }
-    }
-}
+void matmul_two_bit_grouped(const GroupedTernaryMatmul& task) noexcept { multiply_rows<GroupedRows>(task); }
 
 }  // namespace
 

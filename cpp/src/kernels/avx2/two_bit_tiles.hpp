@@ -73,5 +73,54 @@ template <std::size_t tokens, std::size_t halves>
     }
 }
 
+// How a product goes through rows and tokens. Rows says where the operands of one row tile, or more, with a few tokens
+// begin: Rows::of(task, row tile, token) makes it, lower_half() is its second half; multiply_halves<tokens, halves>(rows,
+// distance) multiplies one half of a row tile, both, or the four of two row tiles that are `distance` apart.
+
+// 1 or 2 tokens: two streams of weights, each through half of the rows.
+template <class Rows, std::size_t tokens, class Task>
+void stream(const Task& task) {
+    const std::size_t distance = (task.row_tile_end - task.row_tile_begin) / 2;
+    for (std::size_t i = 0; i < distance; ++i)
+        multiply_halves<tokens, 4>(Rows::of(task, task.row_tile_begin + i, 0), distance);
+    if ((task.row_tile_end - task.row_tile_begin) % 2 != 0)
+        multiply_halves<tokens, 2>(Rows::of(task, task.row_tile_end - 1, 0), 0);
+}
+
+// One row tile with up to 8 tokens.
+template <class Rows, std::size_t tokens>
+void multiply_row_tile(const Rows& rows) {
+    if constexpr (tokens <= max_block_tokens / 2) {
+        multiply_halves<tokens, 2>(rows, 0);
+    } else {
+        multiply_halves<tokens, 1>(rows, 0);
+        multiply_halves<tokens, 1>(rows.lower_half(), 0);
+    }
+}
+
+template <class Rows, class Task>
+void multiply_rows(const Task& task) noexcept {
+    if (task.tokens == 1) return stream<Rows, 1>(task);
+    if (task.tokens == 2) return stream<Rows, 2>(task);
+
+    using MultiplyRowTile = void (*)(const Rows&);
+    static constexpr MultiplyRowTile multiply[max_block_tokens + 1] = {nullptr,
+                                                                       multiply_row_tile<Rows, 1>,
+                                                                       multiply_row_tile<Rows, 2>,
+                                                                       multiply_row_tile<Rows, 3>,
+                                                                       multiply_row_tile<Rows, 4>,
+                                                                       multiply_row_tile<Rows, 5>,
+                                                                       multiply_row_tile<Rows, 6>,
+                                                                       multiply_row_tile<Rows, 7>,
+                                                                       multiply_row_tile<Rows, 8>};
+    const std::size_t num_blocks = (task.tokens + max_block_tokens - 1) / max_block_tokens;
+    for (std::size_t row_tile = task.row_tile_begin; row_tile < task.row_tile_end; ++row_tile) {
+        for (std::size_t block = 0; block < num_blocks; ++block) {
+            const std::size_t token = task.tokens * block / num_blocks, end = task.tokens * (block + 1) / num_blocks;
+            multiply[end - token](Rows::of(task, row_tile, token));
+        }
+    }
+}
+
 }  // namespace
 }  // namespace tercet::avx2

@@ -7,7 +7,7 @@
 
 #include <arm_neon.h>
 
-#include "tercet/head_kernels.hpp"
+#include "../generic/plane_products.hpp"
 
 namespace tercet {
 namespace {
@@ -72,17 +72,7 @@ void add_plane(const PlaneMatmul& task, const std::uint8_t* plane, std::int32_t 
     if (vector < task.num_vectors) add_plane_of<bits, 1>(task, plane, unit, vector);
 }
 
-void multiply_high(const PlaneMatmul& task) noexcept { add_plane<4>(task, task.high, 0); }
-
-void multiply_eight(const PlaneMatmul& task) noexcept {
-    add_plane<4>(task, task.high, 0);
-    add_plane<4>(task, task.low, 16);
-}
-
-void multiply_six(const PlaneMatmul& task) noexcept {
-    add_plane<4>(task, task.high, 0);
-    add_plane<2>(task, task.low, 4);
-}
+using Products = PlaneProducts<add_plane<4>, add_plane<2>>;
 
 }  // namespace
 }  // namespace tercet

@@ -4,9 +4,9 @@
 namespace tercet::neon_dotprod {
 
 void install_head(HeadKernels& kernels) noexcept {
-    kernels.multiply_high = multiply_high;
-    kernels.multiply_eight = multiply_eight;
-    kernels.multiply_six = multiply_six;
+    kernels.multiply_high = Products::high;
+    kernels.multiply_eight = Products::eight;
+    kernels.multiply_six = Products::six;
 }
 
 }  // namespace tercet::neon_dotprod

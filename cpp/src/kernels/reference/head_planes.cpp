@@ -1,6 +1,7 @@
 // The products of the head as tercet/head_kernels.hpp defines them, column by column.
 #include "../generic/head_scaling.hpp"
 #include "../generic/logit_scans.hpp"
+#include "../generic/plane_products.hpp"
 
 namespace tercet::reference {
 namespace {
@@ -26,22 +27,12 @@ void add_plane(const PlaneMatmul& task, const std::uint8_t* plane, std::int32_t 
     }
 }
 
-void multiply_high(const PlaneMatmul& task) noexcept { add_plane<4>(task, task.high, 0); }
-
-void multiply_eight(const PlaneMatmul& task) noexcept {
-    add_plane<4>(task, task.high, 0);
-    add_plane<4>(task, task.low, 16);
-}
-
-void multiply_six(const PlaneMatmul& task) noexcept {
-    add_plane<4>(task, task.high, 0);
-    add_plane<2>(task, task.low, 4);
-}
+using Products = PlaneProducts<add_plane<4>, add_plane<2>>;
 
 }  // namespace
 
 void install_head(HeadKernels& kernels) noexcept {
-    kernels = {multiply_high, multiply_eight, multiply_six, scale_products, block_maxima, sum_of_exponentials};
+    kernels = {Products::high, Products::eight, Products::six, scale_products, block_maxima, sum_of_exponentials};
 }
 
 }  // namespace tercet::reference
