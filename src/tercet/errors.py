@@ -13,6 +13,9 @@
     ├── MissingExtraError          an optional dependency is not installed (also an ImportError)
     ├── HubError                   the Hugging Face Hub cannot be reached, or answers with an error
     ├── StorageError               the disk is full, read-only or not ours to write
+    ├── OverloadedError            more requests wait than may wait; it says when to try again
+    ├── DeadlineError              a request did not finish, or did not begin to answer, within its time
+    ├── UnavailableError           a model or the service is loading, draining or out of order
     └── TrainingError              training cannot start or go on: no data, diverged, foreign checkpoint
 
 A message says what was asked, what was found and what to do, in that order. An exception outside this tree
@@ -26,16 +29,19 @@ from typing import ClassVar
 __all__ = [
     "ChecksumError",
     "ContextLengthError",
+    "DeadlineError",
     "FormatError",
     "HubError",
     "IsaError",
     "MemoryLimitError",
     "MissingExtraError",
     "ModelNotFoundError",
+    "OverloadedError",
     "ParameterError",
     "StorageError",
     "TercetError",
     "TrainingError",
+    "UnavailableError",
     "UnsupportedFormatError",
     "UnsupportedModelError",
 ]
@@ -93,6 +99,22 @@ class HubError(TercetError):
 
 class StorageError(TercetError):
     """A file cannot be written: the disk is full, read-only, or not ours to write."""
+
+
+class OverloadedError(TercetError):
+    """As many requests, or tokens, wait as may wait; `retry_after_seconds` says when there may be room."""
+
+    def __init__(self, message: str, retry_after_seconds: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class DeadlineError(TercetError):
+    """A request did not finish, or its first token did not come, within the time that it had."""
+
+
+class UnavailableError(TercetError):
+    """A model or the service cannot take requests now: it is loading, draining or out of order."""
 
 
 class TrainingError(TercetError):

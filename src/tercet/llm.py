@@ -40,7 +40,7 @@ from tercet.models.profiles import EngineSettings, engine_settings
 from tercet.models.registry import resolve
 from tercet.reference.normalization import l2_normalized
 from tercet.sampling.params import SamplingParams
-from tercet.tokenization import ChatTemplate, IncrementalDecoder, Tokenizer
+from tercet.tokenization import IncrementalDecoder, Tokenizer
 from tercet.tokenization.chat_template import Message
 
 __all__ = ["LLM", "GenerationResult", "MemoryUsage", "TextStream"]
@@ -108,7 +108,7 @@ class LLM:
         self.name: str = str(loaded.metadata.get("name") or self.path.stem)
         self._generation_config = loaded.generation_config
         self._tokenizer = loaded.tokenizer() if loaded.tokenizer_json is not None else None
-        self._chat_template = _chat_template(loaded.chat_template, self._tokenizer, self.config)
+        self._chat_template = loaded.conversation_template(self._tokenizer)
         drafting = None if draft is None else load_for(resolve(draft), self.settings)
         opened = open_engine(loaded, self.settings, isa, max_context, drafting)
         self.isa: str = opened.isa
@@ -142,21 +142,21 @@ class LLM:
             ContextLengthError: a prompt leaves no room for an answer. Nothing has been generated then.
             ParameterError: a prompt or a sampling value is not valid.
         """
-        settings = self._settings(params, sampling)
+        settings = self.sampling(params, sampling)
         batch = _batch_of(prompt)
         if batch is None:
-            return self._run([self._request(self._prompt_ids(cast(Prompt, prompt)), settings)])[0]
+            return self._run([self.request(self.prompt_tokens(cast(Prompt, prompt)), settings)])[0]
         requests = []
         for index, one in enumerate(batch):
             try:
-                requests.append(self._request(self._prompt_ids(one), settings))
+                requests.append(self.request(self.prompt_tokens(one), settings))
             except TercetError as error:
                 raise type(error)(f"prompt {index}: {error}") from error
         return self._run(requests)
 
     def stream(self, prompt: Prompt, params: SamplingParams | None = None, **sampling: Any) -> TextStream:
         """Continue a prompt piece by piece; the pieces together are the text that `generate` gives."""
-        return self._stream(self._prompt_ids(prompt), self._settings(params, sampling))
+        return self._stream(self.prompt_tokens(prompt), self.sampling(params, sampling))
 
     def chat(
         self, messages: Sequence[Message], params: SamplingParams | None = None, **sampling: Any
@@ -167,13 +167,13 @@ class LLM:
             UnsupportedModelError: the model has no chat template.
             ContextLengthError: the conversation leaves no room for an answer.
         """
-        return self._run([self._request(self.chat_tokens(messages), self._settings(params, sampling))])[0]
+        return self._run([self.request(self.chat_tokens(messages), self.sampling(params, sampling))])[0]
 
     def stream_chat(
         self, messages: Sequence[Message], params: SamplingParams | None = None, **sampling: Any
     ) -> TextStream:
         """Answer a conversation piece by piece."""
-        return self._stream(self.chat_tokens(messages), self._settings(params, sampling))
+        return self._stream(self.chat_tokens(messages), self.sampling(params, sampling))
 
     def chat_tokens(self, messages: Sequence[Message]) -> list[int]:
         """Return the token ids that `chat` would read: the conversation, and the beginning of the answer.
@@ -215,7 +215,7 @@ class LLM:
         sequences = list(map(self._embedding_ids, [cast(Prompt, texts)] if batch is None else batch))
         if not sequences:
             return np.empty((0, self.config.hidden_size), np.float32)
-        states = self._engine.embed(sequences)
+        states = self.engine.embed(sequences)
         if self.config.normalize_embeddings:
             states = np.stack([l2_normalized(state) for state in states])
         return states[0] if batch is None else states
@@ -232,7 +232,7 @@ class LLM:
         ids = self._checked_ids(token_ids)
         if not ids:
             raise ParameterError("logits needs at least one token id, got an empty sequence")
-        return self._engine.score(self._fitting(ids))
+        return self.engine.score(self._fitting(ids))
 
     def tokenize(self, text: str) -> list[int]:
         """Return the token ids of a text; no special token is added, and none is read out of the text."""
@@ -279,12 +279,14 @@ class LLM:
     # From prompt to request ---------------------------------------------------------------------
 
     @property
-    def _engine(self) -> Engine:
+    def engine(self) -> Engine:
+        """What runs the requests; ParameterError once the model has been closed."""
         if self._open_engine is None:
             raise ParameterError("this LLM has been closed; make a new one")
         return self._open_engine
 
-    def _settings(self, params: SamplingParams | None, named: Mapping[str, Any]) -> SamplingParams:
+    def sampling(self, params: SamplingParams | None, named: Mapping[str, Any]) -> SamplingParams:
+        """Return the sampling in force: given whole or by name, the rest as the model came with it."""
         if params is not None and named:
             raise ParameterError(f"give SamplingParams or {', '.join(named)} by name, not both")
         if unknown := sorted(set(named) - _SAMPLING_NAMES):
@@ -294,7 +296,8 @@ class LLM:
             )
         return (params or SamplingParams(**named)).with_defaults(self._generation_config)
 
-    def _prompt_ids(self, prompt: Prompt) -> list[int]:
+    def prompt_tokens(self, prompt: Prompt) -> list[int]:
+        """Return the token ids that `generate` would read; ParameterError where there are none."""
         if not isinstance(prompt, str):
             return self._checked_ids(prompt)
         bos = self.config.first_token_id
@@ -336,7 +339,13 @@ class LLM:
                 )
         return ids
 
-    def _request(self, prompt_ids: list[int], settings: SamplingParams) -> Request:
+    def request(self, prompt_ids: list[int], settings: SamplingParams) -> Request:
+        """Return a request for the engine, not yet submitted.
+
+        Raises:
+            ContextLengthError: the prompt leaves no room for an answer.
+            UnsupportedModelError: the model makes embeddings.
+        """
         if self.makes_embeddings:
             raise UnsupportedModelError(f"{self.path} makes embeddings and predicts no tokens; use embed")
         if not prompt_ids:
@@ -356,30 +365,18 @@ class LLM:
         )
 
     def _stream(self, prompt_ids: list[int], settings: SamplingParams) -> TextStream:
-        request = self._request(prompt_ids, settings)
-        self._engine.submit(request)
-        return TextStream(self._engine, request, self.name)
+        request = self.request(prompt_ids, settings)
+        self.engine.submit(request)
+        return TextStream(self.engine, request, self.name)
 
     def _run(self, requests: list[Request]) -> list[GenerationResult]:
-        engine = self._engine
+        engine = self.engine
         try:
             engine.complete(requests)
         finally:
             for request in requests:  # after an error or Ctrl-C nothing of this call goes on
                 engine.cancel(request)
         return [result_of(request, {"model": self.name}) for request in requests]
-
-
-def _chat_template(
-    source: str | None, tokenizer: Tokenizer | None, config: ModelConfig
-) -> ChatTemplate | None:
-    if source is None or tokenizer is None:
-        return None
-    bos, *eos = (
-        "" if token_id is None else tokenizer.token_bytes(token_id).decode()
-        for token_id in (config.bos_token_id, *config.eos_token_ids[:1])
-    )
-    return ChatTemplate(source, tokenizer, bos_token=bos, eos_token="".join(eos))
 
 
 def _batch_of(prompt: Any) -> Sequence[Prompt] | None:

@@ -99,7 +99,7 @@ def test_the_process_stays_within_the_memory_of_a_scenario() -> None:
         "llm.generate(['Once upon a time'] * 9, max_tokens=40, ignore_eos=True)\n"
         "plan = llm.memory_plan\n"
         "print(llm.memory_usage().peak_resident_bytes, plan.budget, plan.max_sequences, plan.num_blocks,"
-        " llm._engine.pool.num_blocks, llm._engine.limits.max_sequences)"
+        " llm.engine.pool.num_blocks, llm.engine.limits.max_sequences)"
     )
     shown = subprocess.check_output([sys.executable, "-c", program], env=environment(), timeout=120)
     peak, budget, sequences, blocks, real_blocks, real_sequences = map(int, shown.split())

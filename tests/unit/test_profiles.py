@@ -87,7 +87,7 @@ def test_a_level_reaches_the_engine(tiny_model_file: Path, level: str) -> None:
     with LLM(tiny_model_file, level=level) as llm:
         assert llm.settings.level == level
         assert llm.threads == min(available_cores(), LEVELS[level].max_threads)
-        runner = llm._engine.runner
+        runner = llm.engine.runner
         assert runner.decoder.threads == llm.threads
         assert runner.decoder.head == LEVELS[level].head
         assert runner.cache.dtype == LEVELS[level].kv_dtype
