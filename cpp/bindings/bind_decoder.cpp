@@ -51,7 +51,7 @@ nb::dict profile(DecoderObject& object) {
     return seconds;
 }
 
-using Flags = nb::ndarray<const std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Uses = nb::ndarray<const std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 // What a step gives for each wanted row: logits, or hidden states.
 template <class Step>
@@ -72,17 +72,18 @@ nb::ndarray<nb::numpy, float> run(std::size_t columns, const Integers& token_ids
     return {data, {rows, columns}, owner};
 }
 
-// two_stage: a flag for each of logit_rows, or none at all.
+// logit_uses: a LogitUse for each of logit_rows, or none at all.
 nb::ndarray<nb::numpy, float> forward(DecoderObject& object, KvCache& cache, const Integers& token_ids,
                                       const Integers& sequence_starts, const Integers& context_lengths,
-                                      const IntegerTable& block_tables, const Integers& logit_rows, const Flags& two_stage) {
-    if (two_stage.size() != 0 && two_stage.size() != logit_rows.size())
-        reject("Decoder.forward", "two_stage", "0 or " + std::to_string(logit_rows.size()) + " flags",
-               std::to_string(two_stage.size()));
+                                      const IntegerTable& block_tables, const Integers& logit_rows, const Uses& logit_uses) {
+    if (logit_uses.size() != 0 && logit_uses.size() != logit_rows.size())
+        reject("Decoder.forward", "logit_uses", "0 or " + std::to_string(logit_rows.size()) + " numbers",
+               std::to_string(logit_uses.size()));
+    const std::vector<LogitUse> uses = logit_uses_of("Decoder.forward", {logit_uses.data(), logit_uses.size()});
     Decoder& decoder = object.decoder();
     return run(decoder.config().vocab_size, token_ids, sequence_starts, context_lengths, block_tables, logit_rows,
                [&](const Batch& batch, float* out) {
-                   decoder.forward(cache, batch, out, {two_stage.data(), two_stage.size()});
+                   decoder.forward(cache, batch, out, uses);
                });
 }
 
@@ -139,7 +140,7 @@ void bind_decoder(nb::module_& module) {
                     nb::arg("context_lengths").noconvert(), nb::arg("block_tables").noconvert(),
                     nb::arg("logit_rows").noconvert(), more...);
     };
-    bind_step("forward", &forward, nb::arg("two_stage").noconvert());
+    bind_step("forward", &forward, nb::arg("logit_uses").noconvert());
     bind_step("hidden_states", &hidden_states);
     decoder
         .def(nb::init<const nb::dict&, const nb::dict&, int, const IsaName&>(), nb::arg("config"), nb::arg("tensors"),

@@ -20,15 +20,15 @@ class HeadTeam {
         team_ = std::make_unique<Team>(table_of(isa), threads);
     }
 
-    Rows multiply(const FloatRows& x, const PlaneMatrixArray& head, bool two_stage) {
+    Rows multiply(const FloatRows& x, const PlaneMatrixArray& head, std::uint8_t use) {
         const PlaneMatrix& matrix = head.matrix();
         const std::size_t vectors = x.shape(0);
         if (x.shape(1) != matrix.depth)
             reject("HeadTeam.multiply", "x", "float32[vectors, " + std::to_string(matrix.depth) + "]",
                    "float32[" + std::to_string(vectors) + ", " + std::to_string(x.shape(1)) + "]");
+        const std::vector<LogitUse> uses = logit_uses_of("HeadTeam.multiply", std::vector(vectors, use));
         return run(vectors, matrix.rows, [&](float* out) {
-            const std::vector<std::uint8_t> flags(two_stage ? vectors : 0, 1);
-            if (vectors != 0) project(*team_, matrix, x.data(), vectors, out, flags);
+            if (vectors != 0) project(*team_, matrix, x.data(), vectors, out, uses);
         });
     }
 
@@ -65,7 +65,7 @@ class HeadTeam {
 void bind_head(nb::module_& module) {
     nb::class_<HeadTeam>(module, "HeadTeam")
         .def(nb::init<int, const IsaName&>(), nb::arg("threads") = 1, nb::arg("isa") = nb::none())
-        .def("multiply", &HeadTeam::multiply, nb::arg("x").noconvert(), nb::arg("head"), nb::arg("two_stage") = false)
+        .def("multiply", &HeadTeam::multiply, nb::arg("x").noconvert(), nb::arg("head"), nb::arg("use") = 0)
         .def("look_up", &HeadTeam::look_up, nb::arg("table"), nb::arg("ids").noconvert());
 }
 

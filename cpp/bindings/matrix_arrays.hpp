@@ -4,7 +4,10 @@
 
 #include <nanobind/ndarray.h>
 
+#include <algorithm>
+#include <span>
 #include <utility>
+#include <vector>
 
 #include "packed_matrix.hpp"
 #include "tercet/ops.hpp"
@@ -68,6 +71,7 @@ class PlaneMatrixArray {
         for (std::size_t row = 0; row < rows; ++row)
             matrix_.mean_square_scale += static_cast<double>(scales_.data()[row]) * static_cast<double>(scales_.data()[row]);
         matrix_.mean_square_scale /= static_cast<double>(rows);
+        matrix_.largest_scale = *std::max_element(scales_.data(), scales_.data() + rows);
     }
 
     const PlaneMatrix& matrix() const noexcept { return matrix_; }
@@ -116,5 +120,16 @@ class FloatMatrixArray {
     std::string type_;
     FloatMatrix matrix_;
 };
+
+// What logits are for, as numbers.
+inline std::vector<LogitUse> logit_uses_of(const char* operation, std::span<const std::uint8_t> numbers) {
+    std::vector<LogitUse> uses;
+    for (const std::uint8_t number : numbers) {
+        if (number >= num_logit_uses)
+            reject(operation, "a use of logits", "0 to " + std::to_string(num_logit_uses - 1), std::to_string(number));
+        uses.push_back(static_cast<LogitUse>(number));
+    }
+    return uses;
+}
 
 }  // namespace tercet::bindings

@@ -138,8 +138,8 @@ class Decoder {
     const Profile& profile() const noexcept { return profile_; }
 
     // Writes the keys and values of the batch's tokens into the cache and the wanted logits to
-    // logits [logit_rows][vocab_size], those that are flagged in two stages. Throws as check_batch does, before anything is written. Callers take turns.
-    void forward(KvCache& cache, const Batch& batch, float* logits, TwoStageFlags two_stage = {});
+    // logits [logit_rows][vocab_size], as exact as their use wants. Throws as check_batch does, before anything is written. Callers take turns.
+    void forward(KvCache& cache, const Batch& batch, float* logits, std::span<const LogitUse> uses = {});
 
     // The same without the output head: what it would read, norm(x), to states [logit_rows][hidden_size].
     void hidden_states(KvCache& cache, const Batch& batch, float* states);

@@ -57,6 +57,7 @@ struct PlaneMatrix {
     std::size_t rows = 0, depth = 0;
     const float* scales = nullptr;  // [rows]
     double mean_square_scale = 0.0;
+    float largest_scale = 0.0F;
 
     std::size_t chunks() const noexcept { return (depth + plane_chunk_columns - 1) / plane_chunk_columns; }
     int bias() const noexcept { return 1 << (bits - 1); }
@@ -68,10 +69,12 @@ struct PlaneMatrix {
 // of a layer that a model keeps as floats.
 using EmbeddingMatrix = std::variant<FloatMatrix, TernaryMatrix, PlaneMatrix>;
 
-// How the product of a PlaneMatrix with each vector is made: full, from both planes; or in two stages, from the high plane
-// alone and then again from both for the rows that matter (ops/head.cpp says which). One flag for each vector, or none for
-// full products of all.
-using TwoStageFlags = std::span<const std::uint8_t>;
+// What the logits of a vector are for, where the output head is a PlaneMatrix. `exact`: each from both planes. Otherwise in
+// two stages, from the high plane alone and then again from both for the rows that matter (ops/head.cpp says which):
+// `drawing`: a token is drawn from their distribution; `best`: only the largest counts. One for each vector, or none at all
+// when all are exact.
+enum class LogitUse : std::uint8_t { exact, drawing, best };
+inline constexpr std::uint8_t num_logit_uses = 3;
 
 constexpr std::size_t round_up(std::size_t size, std::size_t multiple) noexcept {
     return (size + multiple - 1) / multiple * multiple;
@@ -103,6 +106,7 @@ struct ThreadScratch {
 struct PlaneInput {
     struct Vector {
         std::size_t index = 0;  // among those that were given; the ones in two stages come first here
+        LogitUse use = LogitUse::exact;
         double sum = 0.0;   // of the whole numbers
         double norm = 0.0;  // their Euclidean norm
         float scale = 0.0F;
@@ -110,6 +114,7 @@ struct PlaneInput {
     std::size_t stride = 0;
     AlignedBuffer<std::int8_t> codes;         // [vectors][coarse, fine][stride]
     AlignedBuffer<std::int32_t> first_sums;   // [vectors in two stages][coarse, fine][rows]: products with the high plane
+    AlignedBuffer<float> maxima;              // of blocks of the logits of one vector
     std::vector<Vector> vectors;
 };
 
@@ -142,7 +147,8 @@ class Team {
     std::size_t scratch_bytes() const noexcept {
         std::size_t bytes = 0;
         for (const ThreadScratch& scratch : scratch_) bytes += scratch.num_bytes();
-        return bytes + plane_input_.codes.size() + plane_input_.first_sums.size() * sizeof(std::int32_t);
+        return bytes + plane_input_.codes.size() + plane_input_.first_sums.size() * sizeof(std::int32_t) +
+               plane_input_.maxima.size() * sizeof(float);
     }
 
     // Calls part(share, scratch) for every part of some work; share(count) is that part of `count` things. Parts are
@@ -234,9 +240,9 @@ void embed(Team& team, const EmbeddingMatrix& embedding, std::span<const std::in
 // out[v][r] = dot(matrix[r], vectors[v]): the output head. A ternary one multiplies floats, as multiply does; planes
 // multiply 16-bit activations.
 void project(Team& team, const EmbeddingMatrix& matrix, const float* vectors, std::size_t num_vectors, float* out,
-             TwoStageFlags two_stage = {});
+             std::span<const LogitUse> uses = {});
 void project_planes(Team& team, const PlaneMatrix& matrix, const float* vectors, std::size_t num_vectors, float* out,
-                    TwoStageFlags two_stage);
+                    std::span<const LogitUse> uses);
 
 // The basis in which the inputs of some models' matrices are: every block of block_size values turned by
 // R = (1 / sqrt(block_size)) H S, with H[i][j] = (-1)^popcount(i & j) and S a diagonal of signs.

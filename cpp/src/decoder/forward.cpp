@@ -25,7 +25,7 @@ Decoder::Decoder(const DecoderConfig& config, DecoderWeights weights, const Kern
       shares_inputs_(projections_share_inputs(weights_.layers)),
       team_(kernels, num_threads) {}
 
-void Decoder::forward(KvCache& cache, const Batch& batch, float* logits, TwoStageFlags two_stage) {
+void Decoder::forward(KvCache& cache, const Batch& batch, float* logits, std::span<const LogitUse> uses) {
     const std::lock_guard turn(one_caller_);
     check_batch(config_, cache.shape(), batch, writers_);
     const FloatEnvironment environment;
@@ -35,7 +35,7 @@ void Decoder::forward(KvCache& cache, const Batch& batch, float* logits, TwoStag
     if (const BasisRotation* rotation = weights_.head_rotation.get()) {
         for (std::size_t i = 0; i < rows; ++i) rotate_in(kernels().floats, *rotation, wanted_.data() + i * hidden, hidden);
     }
-    project(team_, weights_.output_head, wanted_.data(), rows, logits, two_stage);
+    project(team_, weights_.output_head, wanted_.data(), rows, logits, uses);
     profile_.add(Operation::output_head);
 }
 

@@ -11,9 +11,9 @@
 //
 //   - those that may be the best: low bits are all but uniform and independent, so that the first pass's error of a logit
 //     has the standard deviation scale_r * scale_A * |A| * sqrt((4^b - 1) / 12) for b low bits. Rows are taken within 6
-//     standard deviations of the difference to the largest logit;
-//   - and the most likely ones until the rest has so little of the probability that its errors change the distribution by
-//     a Kullback-Leibler divergence of about 5e-6: rest * variance / 2.
+//     standard deviations of the difference to the largest logit. A greedy choice needs no others;
+//   - and, where a token is drawn, the most likely ones until the rest has so little of the probability that its errors
+//     change the distribution by a Kullback-Leibler divergence of about 5e-6: rest * variance / 2.
 //
 // Likelihood is counted in steps of 1/8, so that no order and no exponential of every logit is needed, and which rows
 // are chosen depends neither on threads nor on the instruction set.
@@ -44,7 +44,8 @@ std::size_t steps_below(float logit, float largest) noexcept {
     return steps < static_cast<double>(num_steps - 1) ? static_cast<std::size_t>(steps) : num_steps - 1;
 }
 
-PlaneInput::Vector quantize(std::size_t index, const float* vector, std::size_t depth, std::int8_t* coarse, std::int8_t* fine) noexcept {
+PlaneInput::Vector quantize(std::size_t index, LogitUse use, const float* vector, std::size_t depth, std::int8_t* coarse,
+                            std::int8_t* fine) noexcept {
     float largest = 0.0F;
     bool finite = true;
     for (std::size_t k = 0; k < depth; ++k) {
@@ -63,14 +64,15 @@ PlaneInput::Vector quantize(std::size_t index, const float* vector, std::size_t 
         sum += code;
         squares += static_cast<double>(code) * code;
     }
-    return {index, sum, std::sqrt(squares), finite ? largest / largest_code : std::numeric_limits<float>::quiet_NaN()};
+    return {index, use, sum, std::sqrt(squares), finite ? largest / largest_code : std::numeric_limits<float>::quiet_NaN()};
 }
 
 // Products of one matrix with the vectors of an input.
 class PlaneProduct {
   public:
-    PlaneProduct(Team& team, const PlaneMatrix& matrix, float* out)
-        : kernels_(team.kernels().head), matrix_(matrix), input_(team.plane_input()), out_(out) {}
+    // `keeps_sums`: the first pass's products are kept, so that the second need not read the high plane again.
+    PlaneProduct(Team& team, const PlaneMatrix& matrix, bool keeps_sums, float* out)
+        : kernels_(team.kernels().head), matrix_(matrix), input_(team.plane_input()), keeps_sums_(keeps_sums), out_(out) {}
 
     float* logits(std::size_t v) const noexcept { return out_ + input_.vectors[v].index * matrix_.rows; }
 
@@ -80,9 +82,10 @@ class PlaneProduct {
         if (first == last) return;
         for (; begin < end; begin += rows_at_once) {
             const std::size_t count = std::min(rows_at_once, end - begin);
-            const std::size_t stride = first_pass ? matrix_.rows : count;
+            const bool kept = first_pass && keeps_sums_;
+            const std::size_t stride = kept ? matrix_.rows : count;
             std::int32_t* sums =
-                first_pass ? input_.first_sums.data() + begin : grown(scratch.sums, 2 * (last - first) * count);
+                kept ? input_.first_sums.data() + begin : grown(scratch.sums, 2 * (last - first) * count);
             multiply(first_pass, {matrix_.high, matrix_.low, matrix_.chunks(), nullptr, begin, count, codes(first),
                                   input_.stride, 2 * (last - first), sums, stride});
             for (std::size_t v = first; v < last; ++v)
@@ -96,10 +99,10 @@ class PlaneProduct {
     void rewrite(std::size_t v, const std::uint32_t* rows, std::size_t count) const {
         std::array<std::int32_t, 2 * rows_looked_at_again> sums;
         std::array<float, rows_looked_at_again> scales, again;
-        const bool same_layout = matrix_.low_bits() == 4;
-        multiply(same_layout, {same_layout ? matrix_.low : matrix_.high, matrix_.low, matrix_.chunks(), rows, 0, count,
-                               codes(v), input_.stride, 2, sums.data(), rows_looked_at_again});
-        for (std::size_t half = 0; same_layout && half < 2; ++half) {
+        const bool only_low = keeps_sums_ && matrix_.low_bits() == 4;
+        multiply(only_low, {only_low ? matrix_.low : matrix_.high, matrix_.low, matrix_.chunks(), rows, 0, count, codes(v),
+                            input_.stride, 2, sums.data(), rows_looked_at_again});
+        for (std::size_t half = 0; only_low && half < 2; ++half) {
             const std::int32_t* high_sums = input_.first_sums.data() + (2 * v + half) * matrix_.rows;
             for (std::size_t i = 0; i < count; ++i) sums[half * rows_looked_at_again + i] += 16 * high_sums[rows[i]];
         }
@@ -107,6 +110,8 @@ class PlaneProduct {
         scale(v, false, sums.data(), rows_looked_at_again, count, scales.data(), again.data());
         for (std::size_t i = 0; i < count; ++i) logits(v)[rows[i]] = again[i];
     }
+
+    LogitUse use(std::size_t v) const noexcept { return input_.vectors[v].use; }
 
     // The variance of the first pass's error of a logit, for a row whose scale is 1.
     double variance(std::size_t v) const noexcept {
@@ -133,6 +138,7 @@ class PlaneProduct {
     const HeadKernels& kernels_;
     const PlaneMatrix& matrix_;
     PlaneInput& input_;
+    bool keeps_sums_;
     float* out_;
 };
 
@@ -150,42 +156,60 @@ std::size_t likely_steps(const Counts& counts, double variance) noexcept {
     return steps;
 }
 
-// The second stage for one vector.
-void look_again(Team& team, const PlaneProduct& product, const PlaneMatrix& matrix, std::size_t vector) {
-    const float* logits = product.logits(vector);
-    const double work = cost::value * static_cast<double>(matrix.rows);
-    const double variance = product.variance(vector);
-    const float* best = std::max_element(logits, logits + matrix.rows);
-    const float largest = *best;
-    if (!(variance > 0.0) || !std::isfinite(largest)) return;  // a vector of zeros, or of nothing that is a number
-
+// How often each likelihood occurs.
+std::size_t likely_steps(Team& team, std::span<const float> logits, float largest, double variance) {
     Counts counts{};
-    team.together(work, [&](auto share, ThreadScratch&) {
-        const auto [begin, end] = share(matrix.rows);
+    team.together(cost::value * static_cast<double>(logits.size()), [&](auto share, ThreadScratch&) {
+        const auto [begin, end] = share(logits.size());
         std::array<std::uint32_t, num_steps> own{};
         for (std::size_t row = begin; row < end; ++row) ++own[steps_below(logits[row], largest)];
         for (std::size_t step = 0; step < num_steps; ++step)
             if (own[step] != 0) counts[step].fetch_add(own[step], std::memory_order_relaxed);
     });
-    const std::size_t steps = likely_steps(counts, variance * matrix.mean_square_scale);
+    return likely_steps(counts, variance);
+}
 
+// The second stage for one vector.
+void look_again(Team& team, const PlaneProduct& product, const PlaneMatrix& matrix, std::size_t vector) {
+    const std::span<const float> logits(product.logits(vector), matrix.rows);
+    const double variance = product.variance(vector);
+    const std::size_t num_blocks = (logits.size() + logit_block - 1) / logit_block;
+    std::span<float> maxima(grown(team.plane_input().maxima, num_blocks), num_blocks);
+    const double work = cost::value / 4.0 * static_cast<double>(logits.size());
+    const auto rows_of = [&](std::size_t block) {
+        return logits.subspan(block * logit_block, std::min(logit_block, logits.size() - block * logit_block));
+    };
+    team.together(work, [&](auto share, ThreadScratch&) {
+        const auto [begin, end] = share(num_blocks);
+        const std::size_t rows = std::min(end * logit_block, logits.size()) - begin * logit_block;
+        team.kernels().head.block_maxima(logits.data() + begin * logit_block, rows, maxima.data() + begin);
+    });
+    const auto best_block = static_cast<std::size_t>(std::max_element(maxima.begin(), maxima.end()) - maxima.begin());
+    const float largest = maxima[best_block];
+    if (!(variance > 0.0) || !std::isfinite(largest)) return;  // a vector of zeros, or of nothing that is a number
+    const auto best_row = static_cast<std::size_t>(std::ranges::find(rows_of(best_block), largest) - logits.begin());
+
+    const bool drawn = product.use(vector) == LogitUse::drawing;
+    const std::size_t steps = drawn ? likely_steps(team, logits, largest, variance * matrix.mean_square_scale) : 0;
     const auto squared = [](float value) { return static_cast<double>(value) * static_cast<double>(value); };
-    const double unit = deviations * deviations * variance, best_margin = unit * squared(matrix.scales[best - logits]);
-    const auto matters = [&](std::size_t row) {
-        return steps_below(logits[row], largest) <= steps ||
-               squared(largest - logits[row]) <= best_margin + unit * squared(matrix.scales[row]);
+    const double unit = deviations * deviations * variance, best_margin = unit * squared(matrix.scales[best_row]);
+    const auto matters = [&](float logit, float scale) {
+        return (drawn && steps_below(logit, largest) <= steps) || squared(largest - logit) <= best_margin + unit * squared(scale);
     };
 
     team.together(work, [&](auto share, ThreadScratch&) {
-        const auto [begin, end] = share(matrix.rows);
         std::array<std::uint32_t, rows_looked_at_again> chosen;
         std::size_t count = 0;
-        for (std::size_t row = begin; row < end; ++row) {
-            if (!matters(row)) continue;
-            chosen[count++] = static_cast<std::uint32_t>(row);
-            if (count < rows_looked_at_again) continue;
-            product.rewrite(vector, chosen.data(), count);
-            count = 0;
+        for (auto [block, end] = share(num_blocks); block < end; ++block) {
+            if (!matters(maxima[block], matrix.largest_scale)) continue;
+            for (const float& logit : rows_of(block)) {
+                const auto row = static_cast<std::size_t>(&logit - logits.data());
+                if (!matters(logit, matrix.scales[row])) continue;
+                chosen[count++] = static_cast<std::uint32_t>(row);
+                if (count < rows_looked_at_again) continue;
+                product.rewrite(vector, chosen.data(), count);
+                count = 0;
+            }
         }
         if (count > 0) product.rewrite(vector, chosen.data(), count);
     });
@@ -194,27 +218,32 @@ void look_again(Team& team, const PlaneProduct& product, const PlaneMatrix& matr
 }  // namespace
 
 void project_planes(Team& team, const PlaneMatrix& matrix, const float* vectors, std::size_t num_vectors, float* out,
-                    TwoStageFlags two_stage) {
+                    std::span<const LogitUse> uses) {
     PlaneInput& input = team.plane_input();
     input.stride = matrix.chunks() * plane_chunk_columns;
     input.vectors.resize(num_vectors);
     grown(input.codes, 2 * num_vectors * input.stride);
-    const auto in_two_stages = [&](std::size_t v) { return !two_stage.empty() && two_stage[v] != 0; };
+    const auto use_of = [&](std::size_t v) { return uses.empty() ? LogitUse::exact : uses[v]; };
     std::size_t num_two_stage = 0, num_placed = 0;
-    for (const bool wanted : {true, false}) {
-        for (std::size_t v = 0; v < num_vectors; ++v)
-            if (in_two_stages(v) == wanted) input.vectors[num_placed++].index = v;
-        if (wanted) num_two_stage = num_placed;
+    bool any_drawn = false;
+    for (const bool two_stage : {true, false}) {
+        for (std::size_t v = 0; v < num_vectors; ++v) {
+            any_drawn = any_drawn || use_of(v) == LogitUse::drawing;
+            if ((use_of(v) != LogitUse::exact) == two_stage) input.vectors[num_placed++].index = v;
+        }
+        if (two_stage) num_two_stage = num_placed;
     }
-    grown(input.first_sums, 2 * num_two_stage * matrix.rows);
+    // Hundreds or thousands of rows are looked at again where a token is drawn, a few dozen where it is the best.
+    if (any_drawn) grown(input.first_sums, 2 * num_two_stage * matrix.rows);
     team.for_each(num_vectors, 4 * cost::value * static_cast<double>(matrix.depth), [&](std::size_t v) {
         std::int8_t* coarse = input.codes.data() + 2 * v * input.stride;
         std::fill_n(coarse, 2 * input.stride, std::int8_t{0});
         const std::size_t index = input.vectors[v].index;
-        input.vectors[v] = quantize(index, vectors + index * matrix.depth, matrix.depth, coarse, coarse + input.stride);
+        input.vectors[v] = quantize(index, use_of(index), vectors + index * matrix.depth, matrix.depth, coarse,
+                                    coarse + input.stride);
     });
 
-    const PlaneProduct product(team, matrix, out);
+    const PlaneProduct product(team, matrix, any_drawn, out);
     const double work = cost::plane_product * static_cast<double>(matrix.rows * matrix.depth * num_vectors);
     team.together(work, [&](auto share, ThreadScratch& scratch) {
         const auto [begin, end] = share(matrix.rows);

@@ -122,11 +122,11 @@ void embed(Team& team, const EmbeddingMatrix& embedding, std::span<const std::in
 }
 
 void project(Team& team, const EmbeddingMatrix& matrix, const float* vectors, std::size_t num_vectors, float* out,
-             TwoStageFlags two_stage) {
+             std::span<const LogitUse> uses) {
     if (const auto* floats = std::get_if<FloatMatrix>(&matrix)) {
         project_floats(team, *floats, vectors, num_vectors, out);
     } else if (const auto* planes = std::get_if<PlaneMatrix>(&matrix)) {
-        project_planes(team, *planes, vectors, num_vectors, out, two_stage);
+        project_planes(team, *planes, vectors, num_vectors, out, uses);
     } else {
         project_ternary(team, std::get<TernaryMatrix>(matrix), vectors, num_vectors, out);
     }

@@ -1,10 +1,14 @@
-"""A random model that is ready to compute, the bytes that a token reads of it, and sequences to feed it."""
+"""A model that is ready to compute, the bytes that a token reads of it, and sequences to feed it.
+
+It has random weights in a named shape, unless the choice names a model that there is.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +20,12 @@ from tercet.engine.processors import available_cores
 from tercet.errors import ParameterError
 from tercet.formats.matrices import FloatMatrix, PackedMatrix, PlaneMatrix
 from tercet.kernels.decoder import Decoder, KvCache
+from tercet.kernels.sampling import sample
 from tercet.models.config import ModelConfig, shape
 from tercet.models.loading import load_model
+from tercet.models.registry import resolve
 from tercet.quantization.planes import planes
+from tercet.sampling.params import SamplingParams
 
 __all__ = ["BLOCK_TOKENS", "ModelChoice", "OpenModel", "Sequence", "open_model"]
 
@@ -44,10 +51,24 @@ class ModelChoice:
     max_context: int | None = None
     """Where a benchmark needs more positions than the shape says."""
     keep: bool = False
+    model: str | None = None
+    """Name or path of a model to measure instead; then `shape`, `packing` and `head` say nothing."""
+
+    @property
+    def name(self) -> str:
+        """What a report calls it in its rows."""
+        return self.model or self.shape
+
+    @property
+    def title(self) -> str:
+        """What a report calls it in its title."""
+        return self.model or f"{self.shape} with random weights"
 
     @property
     def config(self) -> ModelConfig:
-        """The shape's config. Raises ParameterError for an unknown one."""
+        """The config of model or shape. Raises ParameterError for a shape, TercetError for a model."""
+        if self.model is not None:
+            return load_model(resolve(self.model), verify=False, weights_memory="mapped").config
         found = shape(self.shape)
         if self.max_context is None or self.max_context <= found.max_context:
             return found
@@ -60,22 +81,24 @@ class ModelChoice:
 
 
 class OpenModel:
-    """A decoder over the mapped file of a random model."""
+    """A decoder over the file of a model."""
 
-    def __init__(self, choice: ModelChoice, config: ModelConfig, path: Any, packing: str) -> None:
+    def __init__(self, choice: ModelChoice, config: ModelConfig, path: Path) -> None:
         self.choice = choice
         self.config = config
-        self.packing = packing
         self._loaded = load_model(path, verify=False, weights_memory=choice.weights_memory)
         self._matrices = dict(self._loaded.weights)
         sizes = {name: _num_bytes(matrix) for name, matrix in self._matrices.items()}
         self.model_bytes = sum(sizes.values())
-        self.file_bytes = path.stat().st_size
+        stored = sum(tensor.num_bytes for tensor in self._loaded.tensors.values())
+        self.file_bytes = path.stat().st_size if path.is_file() else stored
+        self.packing = _stored_as(self._matrices["layers.0.ffn.down"])
         self._weight_bytes = self.model_bytes
         if "output_head" in sizes:  # then a token reads one row of the embedding, not all of them
             embedding = sizes["embedding"]
             self._weight_bytes -= embedding - embedding // self._matrices["embedding"].rows
         head = self._matrices.get("output_head", self._matrices["embedding"])
+        self.head_type = _stored_as(head)
         if isinstance(head, PlaneMatrix) and choice.head_mode == "two_stage":
             # Of the low plane only the few best rows are read; they are not counted.
             self._weight_bytes -= head.data.nbytes - planes(head.type).high_bytes(head.rows, head.depth)
@@ -102,10 +125,10 @@ class OpenModel:
     def settings(self) -> dict[str, Any]:
         """What every row says of the model."""
         return {
-            "shape": self.choice.shape,
+            "shape": self.choice.name,
             "parameters": self.config.num_parameters,
             "packing": self.packing,
-            "head_type": self.choice.head,
+            "head_type": self.head_type,
             "head_mode": self.choice.head_mode,
             "kv_cache": self.choice.kv_cache,
             "weights_memory": self._loaded.weights_memory,
@@ -117,7 +140,7 @@ class OpenModel:
 
 @contextlib.contextmanager
 def open_model(session: Session, choice: ModelChoice, cached_tokens: int) -> Iterator[OpenModel]:
-    """Write the model unless it is there, open it, and delete it at the end unless it is to be kept.
+    """Open a model. One with random weights is written unless it is there, and deleted unless it is kept.
 
     Args:
         session: is told how far it has come.
@@ -127,15 +150,20 @@ def open_model(session: Session, choice: ModelChoice, cached_tokens: int) -> Ite
     Raises:
         ParameterError: no such shape, packing or head, or the machine is too small for it.
         IsaError: this machine lacks the instruction set.
+        TercetError: a model that was named cannot be opened.
     """
     config = choice.config
+    if choice.model is not None:
+        session.progress("opening")
+        yield OpenModel(choice, config, resolve(choice.model))
+        return
     packing = choice.packing or fast_packing(choice.isa)
     kv_bytes = cached_tokens * config.num_layers * 2 * config.kv_size * 4
     with random_model_file(
         choice.shape, config, packing, choice.head, choice.keep, kv_bytes, session.progress
     ) as path:
         session.progress("opening")
-        yield OpenModel(choice, config, path, packing)
+        yield OpenModel(choice, config, path)
 
 
 def check_context(config: ModelConfig, shape_name: str, total: int, what: str) -> None:
@@ -154,7 +182,16 @@ def check_counts(**counts: int) -> None:
 
 
 class Sequence:
-    """One sequence that feeds itself the likeliest token."""
+    """One sequence that feeds itself the token that the sampler draws.
+
+    Args:
+        decoder: computes.
+        cache: keys and values.
+        vocab_size: of the model.
+        blocks: those of the cache that it may use; None for all.
+        seed: of the random tokens of prompts, and of the sampler.
+        temperature: 0 draws the likeliest token; above, the sampler has its default for the rest.
+    """
 
     def __init__(
         self,
@@ -163,7 +200,9 @@ class Sequence:
         vocab_size: int,
         blocks: list[int] | None = None,
         seed: int = 0,
+        temperature: float = 0.0,
     ) -> None:
+        self._params = SamplingParams(temperature=temperature, seed=seed)
         self._decoder = decoder
         self._cache = cache
         self._random = np.random.default_rng(seed)
@@ -210,9 +249,20 @@ class Sequence:
             np.array([self._num_cached], np.int32),
             self._table,
             np.array([len(token_ids) - 1], np.int32),
+            greedy_rows=[0],
         )
-        self._next = int(logits[0].argmax())
         self._num_cached += len(token_ids)
+        self._next = sample(
+            logits[0],
+            temperature=self._params.temperature,
+            top_p=self._params.top_p,
+            seed=self._params.seed or 0,
+            step=self._num_cached,
+        )
+
+
+def _stored_as(matrix: PackedMatrix | PlaneMatrix | FloatMatrix) -> str:
+    return matrix.packing if isinstance(matrix, PackedMatrix) else matrix.type
 
 
 def _num_bytes(matrix: PackedMatrix | PlaneMatrix | FloatMatrix) -> int:

@@ -13,6 +13,8 @@ from tercet.engine.plan import Chunk
 from tercet.engine.request import Request
 from tercet.kernels.decoder import Decoder, KvCache
 from tercet.kernels.sampling import sample
+from tercet.sampling.params import SamplingParams
+from tercet.sampling.token_constraint import adjusted_logits
 
 Logits = npt.NDArray[np.float32]
 
@@ -31,9 +33,10 @@ class Runner:
             row for end, chunk in zip(ends, chunks, strict=True) for row in range(end - chunk.num_drawn, end)
         ]
         wanted = [chunk.request for chunk in chunks for _ in range(chunk.num_drawn)]
-        full_rows = [row for row, request in enumerate(wanted) if _is_penalized(request)]
+        full_rows = [row for row, request in enumerate(wanted) if _needs_all_logits(request)]
+        greedy_rows = [row for row, request in enumerate(wanted) if request.params.temperature == 0]
         return self._compute(
-            partial(self.decoder.forward, full_rows=full_rows),
+            partial(self.decoder.forward, full_rows=full_rows, greedy_rows=greedy_rows),
             [chunk.request.tokens(chunk.request.num_cached, chunk.num_tokens) for chunk in chunks],
             [chunk.request.num_cached for chunk in chunks],
             [chunk.request.blocks for chunk in chunks],
@@ -64,10 +67,10 @@ class Runner:
 
     def sample(self, logits: Logits, request: Request) -> int:
         """Draw the next token of a request from its logits [vocab]."""
-        params = request.params
-        penalized = _is_penalized(request)
+        params, num_generated = request.params, len(request.generated_ids)
+        penalized = _is_penalized(params)
         return sample(
-            logits,
+            adjusted_logits(logits, params, num_generated, request.stop_ids, request.constraint),
             temperature=params.temperature,
             top_k=params.top_k,
             top_p=params.top_p,
@@ -79,7 +82,7 @@ class Runner:
             # What was said so far matters to the penalties only; a long prompt is not copied for nothing.
             prompt_ids=np.asarray(request.prompt_ids if penalized else (), np.int32),
             generated_ids=np.asarray(request.generated_ids if penalized else (), np.int32),
-            step=len(request.generated_ids),
+            step=num_generated,
         )
 
     def _compute(
@@ -103,7 +106,18 @@ class Runner:
         )
 
 
-def _is_penalized(request: Request) -> bool:
-    """Say whether what was said so far changes the logits: then any token may become the likeliest."""
-    params = request.params
+def _is_penalized(params: SamplingParams) -> bool:
+    """Say whether what was said so far changes the logits."""
     return (params.repetition_penalty, params.presence_penalty, params.frequency_penalty) != (1, 0, 0)
+
+
+def _needs_all_logits(request: Request) -> bool:
+    """Say whether any token may become the likeliest, or is reported: then no logit may be rough."""
+    params = request.params
+    return (
+        _is_penalized(params)
+        or bool(params.logit_bias)
+        or params.logprobs is not None
+        or request.constraint is not None
+        or len(request.generated_ids) < params.min_tokens
+    )

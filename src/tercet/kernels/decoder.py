@@ -28,6 +28,8 @@ from tercet.kernels.matrices import FloatMatrix, PlaneMatrix, TernaryMatrix, bor
 __all__ = ["HEADS", "Decoder", "DecoderConfig", "FloatMatrix", "KvCache", "PlaneMatrix", "TernaryMatrix"]
 
 HEADS = ("full", "two_stage")
+
+EXACT, DRAWING, BEST = range(3)  # what logits are for: LogitUse in cpp/include/tercet/ops.hpp
 """How logits are computed from a head in planes."""
 
 Integers: TypeAlias = "npt.NDArray[np.int32] | Sequence[int]"
@@ -135,9 +137,10 @@ class Decoder:
         threads: threads that compute, the caller included.
         isa: instruction set of the kernels; None takes `TERCET_ISA` or the best.
         head: how `forward` computes logits from a head in planes. `full` reads both planes for every token
-            of the vocabulary; `two_stage` the high plane, and both for the tokens that may be the likeliest,
-            until the others hardly matter: half of the memory traffic, the same likeliest token, and nearly
-            the same distribution. To other heads it makes no difference.
+            of the vocabulary; `two_stage` the high plane, and both for the tokens that may be the likeliest
+            and, where a token is to be drawn, for the likely ones, until the others hardly matter: half of
+            the memory traffic, the same likeliest token, and nearly the same distribution. To other heads
+            it makes no difference.
 
     Raises:
         ParameterError: there is no such head, a matrix is missing, or its shape, type or size does not
@@ -221,6 +224,7 @@ class Decoder:
         logit_rows: Integers,
         *,
         full_rows: Sequence[int] = (),
+        greedy_rows: Sequence[int] = (),
     ) -> npt.NDArray[np.float32]:
         """Compute a batch, store its keys and values, and return logits float32 [logit_rows, vocab].
 
@@ -236,16 +240,18 @@ class Decoder:
             logit_rows: [rows], the tokens (indices into token_ids) whose logits are wanted.
             full_rows: indices into logit_rows of those that are computed in full even by a decoder whose head
                 is `two_stage`, because logits themselves are wanted and not a token drawn from them.
+            greedy_rows: those of which only the largest logit is wanted; the others' values are rough then.
 
         Raises:
             ParameterError: an operand does not fit; the message names it. Nothing has been written then.
         """
         batch = _batch(token_ids, sequence_starts, context_lengths, block_tables, logit_rows)
-        two_stage = np.zeros(0, np.uint8)
+        uses = np.zeros(0, np.uint8)
         if self.head == "two_stage":
-            two_stage = np.ones(len(batch[-1]), np.uint8)
-            two_stage[list(full_rows)] = 0
-        return self.core.forward(cache.core, *batch, two_stage)
+            uses = np.full(len(batch[-1]), DRAWING, np.uint8)
+            uses[list(greedy_rows)] = BEST
+            uses[list(full_rows)] = EXACT
+        return self.core.forward(cache.core, *batch, uses)
 
     def hidden_states(
         self,
