@@ -30,6 +30,7 @@ def test_the_documented_defaults() -> None:
         False,
     )
     assert (params.presence_penalty, params.frequency_penalty) == (0.0, 0.0)
+    assert (params.min_tokens, params.logit_bias, params.logprobs) == (0, {}, None)
     assert params.explicit == frozenset()
 
 
@@ -43,7 +44,7 @@ def test_numbers_must_be_finite_real_numbers(name: str, value: object) -> None:
         SamplingParams(**{name: value})
 
 
-@pytest.mark.parametrize("name", ["max_tokens", "top_k", "seed"])
+@pytest.mark.parametrize("name", ["max_tokens", "top_k", "seed", "min_tokens", "logprobs"])
 @pytest.mark.parametrize("value", [1.0, True, "1", math.nan, 2**70, -(2**70), np.float32(1), [1]])
 def test_counts_must_be_whole_numbers(name: str, value: object) -> None:
     with pytest.raises(ParameterError, match=f"{name} is a whole number from"):
@@ -62,6 +63,8 @@ def test_counts_must_be_whole_numbers(name: str, value: object) -> None:
         ("presence_penalty", [-2, 2], [-2.1, 2.1]),
         ("frequency_penalty", [-2, 2], [-2.1, 2.1]),
         ("seed", [0, 2**64 - 1, None], [-1, 2**64]),
+        ("min_tokens", [0, 256], [-1, 257]),
+        ("logprobs", [0, 20, None], [-1, 21]),
     ],
 )
 def test_ranges(name: str, allowed: list[Any], refused: list[Any]) -> None:
@@ -94,6 +97,38 @@ def test_stop_takes_one_string_or_several(given: Any, kept: tuple[str, ...]) -> 
 def test_stop_strings_that_cannot_be(stop: Any) -> None:
     with pytest.raises(ParameterError, match="stop"):
         SamplingParams(stop=stop)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (None, "logit_bias maps token ids"),
+        ([(1, 2)], "logit_bias maps token ids"),
+        ({"1": 2}, "a token of logit_bias is a whole number"),
+        ({-1: 2}, "a token of logit_bias is a whole number"),
+        ({True: 2}, "a token of logit_bias is a whole number"),
+        ({1: 100.5}, "logit_bias of token 1 is a finite number"),
+        ({1: math.nan}, "logit_bias of token 1 is a finite number"),
+        ({1: "2"}, "logit_bias of token 1 is a finite number"),
+        (dict.fromkeys(range(1025), 1), "names 1,025 tokens, and may name 1,024"),
+    ],
+)
+def test_biases_that_cannot_be(value: Any, reason: str) -> None:
+    with pytest.raises(ParameterError, match=reason):
+        SamplingParams(logit_bias=value)
+
+
+def test_biases_are_a_copy_and_checked_against_a_vocabulary() -> None:
+    mine = {np.int64(3): 1, 7: -100}
+    params = SamplingParams(logit_bias=mine)
+    mine[8] = 5
+    assert params.logit_bias == {3: 1.0, 7: -100.0}
+    assert params == SamplingParams(logit_bias={7: -100, 3: 1})
+    assert params != SamplingParams()
+    params.check_vocabulary(8)
+    SamplingParams().check_vocabulary(1)
+    with pytest.raises(ParameterError, match="names the token 7, but the vocabulary has ids 0 to 6"):
+        params.check_vocabulary(7)
 
 
 @pytest.mark.parametrize("value", [1, "yes", None])

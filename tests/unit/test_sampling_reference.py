@@ -149,3 +149,24 @@ def test_tokens_and_seed_are_checked() -> None:
         sample(f32(1, 2), SamplingParams(seed=1), [0], [-1])
     with pytest.raises(ParameterError, match="needs a seed"):
         sample(f32(1, 2), SamplingParams())
+
+
+def test_bias_comes_before_penalties() -> None:
+    assert greedy(f32(3, 2), [], [], logit_bias={1: 1.5}) == 1
+    assert greedy(f32(3, 2), [], [], logit_bias={0: -100}) == 1
+    assert greedy(f32(-1, 0.9), [], [0], logit_bias={0: 3}, repetition_penalty=2) == 0  # (-1 + 3) / 2
+    with pytest.raises(ParameterError, match="token id 2 is not in the vocabulary"):
+        greedy(f32(3, 2), [], [], logit_bias={2: 1})
+
+
+def test_nothing_overrules_what_is_forbidden() -> None:
+    chosen = SamplingParams(temperature=0, logit_bias={0: 100})
+    assert sample(f32(3, 2, 1), chosen, allowed=np.array([False, True, True])) == 1
+    with pytest.raises(ParameterError, match="no probability"):
+        sample(f32(3, 2), chosen, allowed=np.zeros(2, bool))
+
+
+def test_tokens_that_end_the_answer_wait_for_its_minimum() -> None:
+    chosen = SamplingParams(temperature=0, min_tokens=2, logit_bias={0: 50})
+    answers = [sample(f32(3, 2, 1), chosen, [0], [1] * count, stop_ids=[0, 1]) for count in range(4)]
+    assert answers == [2, 2, 0, 0]

@@ -74,9 +74,16 @@ class TextOutput:
         """All text so far."""
         return "".join(self._pieces)
 
-    def push(self, token_id: int) -> bool:
-        """Add a token; True when a stop string is complete and the text therefore ends."""
-        return self._push_text(self._decoder.push(token_id))
+    def push(self, token_id: int, may_stop: bool = True) -> bool:
+        """Add a token; True when a stop string is complete and the text therefore ends.
+
+        Tokens that may not stop come before all others. No stop string is looked for in their text.
+        """
+        text = self._decoder.push(token_id)
+        if may_stop:
+            return self._push_text(text)
+        self._append(text)
+        return False
 
     def finish(self) -> None:
         """No more tokens come: release everything held back."""

@@ -23,6 +23,7 @@ __all__ = ["SamplingParams"]
 
 LARGEST_COUNT = 2**31 - 1
 LARGEST_SEED = 2**64 - 1
+MOST_BIASES = 1024
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,12 @@ class SamplingParams:
     """The answer ends before the first of these strings; one string or several."""
     ignore_eos: bool = False
     """Go on when the model says that it has finished."""
+    min_tokens: int = 0
+    """Nothing that the model says ends the answer before it has so many tokens; at most max_tokens."""
+    logit_bias: Mapping[int, float] = dataclasses.field(default_factory=dict, hash=False)
+    """Added to the logits of these token ids before the penalties; -100 to 100, at most 1,024 tokens."""
+    logprobs: int | None = None
+    """Report the log probability of every token, and this many of the likeliest in its place (0 to 20)."""
     explicit: frozenset[str] = dataclasses.field(init=False, repr=False, compare=False)
     """Names of the fields that the caller gave."""
 
@@ -76,7 +83,10 @@ class SamplingParams:
             "frequency_penalty": _number("frequency_penalty", self.frequency_penalty, -2, 2),
             "seed": None if self.seed is None else _integer("seed", self.seed, 0, LARGEST_SEED),
             "stop": _stop_strings(self.stop),
+            "logit_bias": _biases(self.logit_bias),
+            "logprobs": None if self.logprobs is None else _integer("logprobs", self.logprobs, 0, 20),
         }
+        checked["min_tokens"] = _integer("min_tokens", self.min_tokens, 0, checked["max_tokens"])
         if not isinstance(self.ignore_eos, bool):
             raise ParameterError(f"ignore_eos is True or False, not {self.ignore_eos!r}")
         for name, value in checked.items():
@@ -93,6 +103,13 @@ class SamplingParams:
                 f"no sampling parameter is called {', '.join(unknown)}; there are {', '.join(_NAMES)}"
             )
         return self._changed({name: value for name, value in defaults.items() if name not in self.explicit})
+
+    def check_vocabulary(self, vocab_size: int) -> None:
+        """Raise ParameterError where `logit_bias` names a token that a vocabulary of this size lacks."""
+        if (largest := max(self.logit_bias, default=0)) >= vocab_size:
+            raise ParameterError(
+                f"logit_bias names the token {largest}, but the vocabulary has ids 0 to {vocab_size - 1}"
+            )
 
     def seeded(self) -> SamplingParams:
         """Return these parameters with a seed: their own, or a fresh random one."""
@@ -139,6 +156,19 @@ def _number(
     if not math.isfinite(number) or too_low or (highest is not None and number > highest):
         raise ParameterError(wanted)
     return number
+
+
+def _biases(value: object) -> dict[int, float]:
+    if not isinstance(value, Mapping):
+        raise ParameterError(f"logit_bias maps token ids to numbers, and is not {value!r}")
+    if len(value) > MOST_BIASES:
+        raise ParameterError(f"logit_bias names {len(value):,} tokens, and may name {MOST_BIASES:,}")
+    return {
+        _integer("a token of logit_bias", token, 0, LARGEST_COUNT): _number(
+            f"logit_bias of token {token}", bias, -100, 100
+        )
+        for token, bias in value.items()
+    }
 
 
 def _stop_strings(value: object) -> tuple[str, ...]:

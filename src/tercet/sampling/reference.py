@@ -1,5 +1,8 @@
 """The specification of sampling: which token follows from logits, parameters, what came before, and the step.
 
+    allowed                minus infinity for what a constraint forbids
+    min_tokens             minus infinity for tokens that end the answer, while it has fewer
+    logit bias             l + bias
     repetition penalty     tokens of prompt and answer:  l > 0 ? l / p : l * p          (CTRL, section 4.1)
     presence, frequency    tokens of the answer:         l - frequency * count - presence          (OpenAI)
     temperature 0          the largest logit, ties to the lower id; nothing below applies
@@ -21,7 +24,7 @@ being interrupted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +55,9 @@ def sample(
     prompt_ids: Sequence[int] = (),
     generated_ids: Sequence[int] = (),
     step: int = 0,
+    *,
+    allowed: NDArray[np.bool_] | None = None,
+    stop_ids: Collection[int] = (),
 ) -> int:
     """Choose the next token.
 
@@ -61,15 +67,23 @@ def sample(
         prompt_ids: the tokens of the prompt.
         generated_ids: the tokens of the answer so far.
         step: how many tokens this request has drawn before.
+        allowed: bool [vocab], None for all.
+        stop_ids: the tokens that end an answer.
 
     Raises:
         ParameterError: a logit is NaN or plus infinity, all are forbidden, a token is not in the
-            vocabulary, or the
-            seed is missing.
+            vocabulary, or the seed is missing.
     """
-    _check(logits, prompt_ids, generated_ids)
+    _check(logits, [*prompt_ids, *params.logit_bias], generated_ids)
+    adjusted = logits.copy()
+    if allowed is not None:
+        adjusted[~allowed] = -np.inf
+    if len(generated_ids) < params.min_tokens:
+        adjusted[list(stop_ids)] = -np.inf
+    for token, bias in params.logit_bias.items():
+        adjusted[token] += np.float32(bias)
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused
-        penalized = _penalized(logits, params, prompt_ids, generated_ids)
+        penalized = _penalized(adjusted, params, prompt_ids, generated_ids)
     _check_largest(penalized)
     if params.temperature == 0:
         return int(np.argmax(penalized))  # the first of equals
