@@ -32,6 +32,19 @@ def test_decode_takes_every_form_of_weights(packing: str, head: str, mode: str, 
     assert [file.name for file in (tmp_path / "bench").iterdir()] == [f"tiny-{packing}-{head}.tercet"]
 
 
+def test_decode_measures_a_model_with_its_sampler() -> None:
+    command = ("bench", "decode", "--model", "llama-tercet-tiny", "--threads", "1", "--runs", "1")
+    rows = tercet(*command, "--tokens", "8", "--context", "16", "--temperatures", "0,0.7", "--json").data[
+        "rows"
+    ]
+    assert [row["temperature"] for row in rows] == [0, 0.7]
+    assert {(row["shape"], row["packing"], row["head_type"]) for row in rows} == {
+        ("llama-tercet-tiny", "two_bit", "f16")
+    }
+    assert_refused(tercet(*command, "--temperatures", "hot"), "--temperatures takes numbers from 0")
+    assert_refused(tercet(*command, "--compare", "ik_llama.cpp=x"), "give a --shape, not a --model")
+
+
 def test_prefill_compares_with_the_peak() -> None:
     done = tercet("bench", "prefill", *QUICK, "--prompts", "16,32", "--markdown")
     assert done.status == 0, done

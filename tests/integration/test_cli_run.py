@@ -11,7 +11,7 @@ from typing import IO
 
 import pytest
 
-from program import command, environment, tercet
+from program import assert_refused, command, environment, tercet
 from tercet import LLM
 
 PROMPT = "Once upon a time"
@@ -69,6 +69,28 @@ def test_json_gives_the_same_as_data(tiny_model_file: Path, llm: LLM) -> None:
 def test_a_dash_reads_standard_input(tiny_model_file: Path, llm: LLM, stdin: bytes) -> None:
     done = tercet("run", "-", "--model", tiny_model_file, "--max-tokens", "5", "--seed", "3", stdin=stdin)
     assert done.out == llm.generate(PROMPT, max_tokens=5, seed=3).text + "\n", done
+
+
+def test_words_need_no_quotes(tiny_model_file: Path, llm: LLM) -> None:
+    quick = ("--max-tokens", "5", "--seed", "3")
+    expected = llm.generate(PROMPT, max_tokens=5, seed=3).text + "\n"
+    for words in (
+        (*PROMPT.split(), "--model", tiny_model_file),
+        (tiny_model_file, PROMPT),
+        (tiny_model_file, *PROMPT.split()),
+    ):
+        assert tercet("run", *words, *quick).out == expected, words
+    done = tercet("run", tiny_model_file, "-", *quick, stdin=PROMPT.encode())
+    assert done.out == expected, done
+    named = tercet("run", "llama-tercet-tiny", "--model", tiny_model_file, *quick)
+    assert named.out == llm.generate("llama-tercet-tiny", max_tokens=5, seed=3).text + "\n"
+
+
+def test_a_model_where_the_prompt_should_be(tmp_path: Path) -> None:
+    assert_refused(tercet("run", "llama-tercet-tiny"), "is a model and there is no prompt", "tercet chat")
+    assert_refused(tercet("run", "missing.gguf", "Hello"), "missing.gguf", "no file or folder")
+    hub = tercet("run", "microsoft/bitnet-b1.58-2B-4T", "Hello", TERCET_CACHE=str(tmp_path))
+    assert_refused(hub, "tercet pull microsoft/bitnet-b1.58-2B-4T", "quote the whole prompt")
 
 
 def test_an_empty_prompt_begins_from_nothing(tiny_model_file: Path, llm: LLM) -> None:

@@ -6,10 +6,13 @@ A token reads every ternary matrix, the output head and the keys and values of i
 
 and `bandwidth_share` is how much of that limit is reached. The bandwidth is the best of several readers on
 the same threads, measured before, between and after the runs: on a shared machine it drifts.
+
+What is timed is what an answer costs: the decoder and the sampler, one call of each for every token.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Numbers
 from typing import Any
 
 from tercet.bench.report import Axes, Column, Report
@@ -22,6 +25,7 @@ from tercet.bench.running import (
     open_model,
 )
 from tercet.bench.session import Session
+from tercet.errors import UnsupportedModelError
 
 __all__ = ["DECODE_COLUMNS", "bench_decode", "decode_row"]
 
@@ -40,48 +44,70 @@ DECODE_COLUMNS = (
     Column("head_type", "head"),
     Column("kv_cache", "KV cache"),
     Column("context_tokens", "context", "d"),
+    Column("temperature", "temperature", ".1f"),
     Column("threads", "threads", "d"),
     Column("isa", "kernels"),
 )
 
 
 def bench_decode(
-    session: Session, choice: ModelChoice, context: int = 128, tokens: int = 32, profile: bool = False
+    session: Session,
+    choice: ModelChoice,
+    context: int = 128,
+    tokens: int = 32,
+    profile: bool = False,
+    temperatures: Numbers[float] = (0.0,),
 ) -> Report:
-    """Time the decoding of `tokens` tokens after `context` others, with random weights.
+    """Time the decoding of `tokens` tokens after `context` others, once for each temperature of the sampler.
 
-    With `profile` the report says where the time of a token goes, in percent.
+    With `profile` the report says where the time that the decoder takes for a token goes, in percent.
 
     Raises:
         ParameterError: the shape is unknown, a count is out of range, or the context is longer than the
         model's.
+        TercetError: the model cannot be opened.
     """
     config = choice.config
+    if config.pooling is not None:
+        raise UnsupportedModelError(f"{choice.name} makes embeddings and generates no tokens")
     check_counts(context=context, tokens=tokens)
     total = context + WARM_UP_TOKENS + tokens
     what = f"context {context} and {tokens + WARM_UP_TOKENS} decoded tokens"
-    check_context(config, choice.shape, total, what)
+    check_context(config, choice.name, total, what)
     with open_model(session, choice, total) as model:
-        row = decode_row(session, model, context, tokens)
-    shares = row["profile"].items()
+        rows = [
+            decode_row(session, model, context, tokens, temperature=temperature)
+            for temperature in temperatures
+        ]
+    shares = rows[0]["profile"].items()
+    notes = []
+    if any(row["bandwidth_share"] > 1 for row in rows):
+        notes.append("a share above 100 %: the weights stay in the cache of the processor")
     where = ", ".join(f"{name} {share:.1%}" for name, share in sorted(shares, key=lambda item: -item[1]))
     return Report.of(
         session,
         "decode",
-        f"Decoding, {choice.shape} with random weights",
+        f"Decoding, {choice.title}",
         DECODE_COLUMNS,
-        [row],
-        Axes("shape", "runs", "shape", "tokens a second"),
-        [f"Where the time of a token goes: {where}."] if profile else [],
+        rows,
+        Axes("shape", "runs", "", "tokens a second")
+        if len(rows) == 1
+        else Axes("temperature", "runs", "temperature", "tokens a second"),
+        [*notes, f"Where the time of a token goes: {where}."] if profile else notes,
     )
 
 
 def decode_row(
-    session: Session, model: OpenModel, context: int, tokens: int, dtype: str | None = None
+    session: Session,
+    model: OpenModel,
+    context: int,
+    tokens: int,
+    dtype: str | None = None,
+    temperature: float = 0.0,
 ) -> dict[str, Any]:
     """Measure one case of an open model; `dtype` is that of the KV cache if not the choice's."""
     cache = model.cache(context + WARM_UP_TOKENS + tokens, dtype=dtype)
-    sequence = Sequence(model.decoder, cache, model.config.vocab_size)
+    sequence = Sequence(model.decoder, cache, model.config.vocab_size, temperature=temperature)
     session.progress(f"reading a context of {context} tokens")
     sequence.fill(context)
 
@@ -114,5 +140,6 @@ def decode_row(
         **model.settings(),
         "kv_cache": cache.dtype,
         "context_tokens": context,
+        "temperature": temperature,
         "tokens_per_run": tokens,
     }

@@ -1,4 +1,4 @@
-"""`tercet run PROMPT`: one prompt, one answer, streamed."""
+"""`tercet run [MODEL] PROMPT`: one prompt, one answer, streamed."""
 
 from __future__ import annotations
 
@@ -9,13 +9,22 @@ import typer
 
 from tercet.cli import console, options
 from tercet.cli.console import decoded
+from tercet.cli.positionals import model_and_prompt
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 
 
 @app.command()
 def run(
-    prompt: Annotated[str, typer.Argument(help="The text to continue; `-` reads it from standard input.")],
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[MODEL] PROMPT...",
+            help="The text to continue, quoted or not; `-` reads it from standard input. A first word that "
+            "names a model is the model.",
+            show_default=False,
+        ),
+    ],
     max_tokens: options.MaxTokens = None,
     temperature: options.Temperature = None,
     top_p: options.TopP = None,
@@ -43,6 +52,7 @@ def run(
     """
     from tercet.sampling.params import SamplingParams
 
+    model, prompt = model_and_prompt(words, model)
     text = _read_standard_input() if prompt == "-" else prompt
     params = SamplingParams(
         **options.given(

@@ -13,9 +13,19 @@ if TYPE_CHECKING:
     from tercet.bench.report import Report
     from tercet.bench.session import Session
 
-MODEL = "Model (random weights)"
+MODEL = "Model (random weights unless one is named)"
 OUTPUT = "Report"
 
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Measure this model, by name or path; --shape, --packing and --head are then its own.",
+        show_default=False,
+        rich_help_panel=MODEL,
+    ),
+]
 Shape = Annotated[
     str, typer.Option("--shape", help="Shape of the model, see the reference page.", rich_help_panel=MODEL)
 ]
@@ -103,6 +113,19 @@ def numbers(text: str, option: str) -> list[int]:
         found = []
     if not found or min(found) < 1:
         raise ParameterError(f"{option} takes whole numbers above 0 with commas between them, not {text!r}")
+    return found
+
+
+def decimals(text: str, option: str) -> list[float]:
+    """Numbers from 0 with commas between them; ParameterError for anything else."""
+    from tercet.errors import ParameterError
+
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(0 <= one < float("inf") for one in found):
+        raise ParameterError(f"{option} takes numbers from 0 with commas between them, not {text!r}")
     return found
 
 

@@ -21,6 +21,7 @@ Compare = Annotated[
 
 
 def decode(
+    model: settings.Model = None,
     shape: settings.Shape = "2b4t",
     threads: options.Threads = None,
     isa: options.Isa = None,
@@ -31,6 +32,9 @@ def decode(
     kv_cache: settings.KvCache = "f16",
     context: Annotated[int, typer.Option(help="Tokens before the first that is timed.")] = 128,
     tokens: Annotated[int, typer.Option(help="Tokens in each timed run.")] = 32,
+    temperatures: Annotated[
+        str, typer.Option(help="Temperatures of the sampler; 0 draws the likeliest token.")
+    ] = "0",
     profile: Annotated[bool, typer.Option("--profile", help="Say where the time of a token goes.")] = False,
     compare: Compare = None,
     runs: settings.Runs = 5,
@@ -43,14 +47,20 @@ def decode(
     from tercet.bench.decode import bench_decode
     from tercet.bench.peers import Peer, compare_decode
     from tercet.bench.running import ModelChoice
+    from tercet.errors import ParameterError
 
-    choice = ModelChoice(shape, packing, head, threads, isa, kv_cache, weights_memory, head_mode, keep=keep)
+    choice = ModelChoice(
+        shape, packing, head, threads, isa, kv_cache, weights_memory, head_mode, keep=keep, model=model
+    )
+    chosen = settings.decimals(temperatures, "--temperatures")
+    if compare and model is not None:
+        raise ParameterError("--compare writes random weights for the peer, so give a --shape, not a --model")
     peers = [Peer.parse(one) for one in compare or []]
-    with settings.session(f"Decoding with the shape {shape}", runs) as session:
+    with settings.session(f"Decoding with {choice.name}", runs) as session:
         if peers:
             report = compare_decode(session, choice, peers, tokens)
         else:
-            report = bench_decode(session, choice, context, tokens, profile)
+            report = bench_decode(session, choice, context, tokens, profile, chosen)
     settings.write(report, json, markdown, plot)
 
 
