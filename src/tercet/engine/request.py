@@ -7,12 +7,15 @@ Only the engine moves it on.
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass, field
 from typing import Literal
 
 from tercet.engine.prefix_index import block_key, root_key
 from tercet.engine.text_output import TextOutput
+from tercet.sampling.logprobs import TokenLogprobs
 from tercet.sampling.params import SamplingParams
+from tercet.sampling.token_constraint import TokenConstraint
 
 FinishReason = Literal["stop", "length", "cancelled"]
 
@@ -23,8 +26,8 @@ class Request:
 
     `params.seed` is a number here: where the caller gave none, one was drawn, so that every result can be
     repeated. `max_new_tokens`, at least 1, is already limited by the context. Setting `cancel_requested`
-    ends the request at the next step and needs no lock, so that a finalizer may do it. Times are readings
-    of the engine's clock, in seconds.
+    ends the request at the next step and needs no lock, so that a finalizer may do it; with `cancel_error`
+    it then ends with that error. Times are readings of the engine's clock, in seconds.
     """
 
     prompt_ids: list[int]
@@ -33,8 +36,15 @@ class Request:
     stop_ids: frozenset[int] = frozenset()
     output: TextOutput | None = None
     cache_salt: bytes = b""  # only requests with the same one use each other's keys and values
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    priority: int = 0  # a lower one runs first
+    tenant: str = ""  # requests of one priority take turns by tenant, however many each has sent
+    deadline: float | None = None  # when the whole request must have ended
+    first_token_deadline: float | None = None  # when its first token must have come
+    constraint: TokenConstraint | None = None  # what tokens may follow; it has read the generated ones
 
     generated_ids: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprobs] = field(default_factory=list)  # of the generated ones, if params ask for it
     num_cached: int = 0  # tokens whose keys and values are in the cache
     num_reused: int = 0  # those of them that an earlier request had left there
     blocks: list[int] = field(default_factory=list)
@@ -50,8 +60,11 @@ class Request:
     error: BaseException | None = None
     stop_id: int | None = None
     cancel_requested: bool = False
+    cancel_error: BaseException | None = None
 
+    is_running: bool = False
     submitted_at: float = 0.0
+    scheduled_at: float | None = None  # when it ran for the first time
     first_token_at: float | None = None
     finished_at: float | None = None
 
