@@ -19,6 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -29,7 +30,9 @@ from tercet.engine.plan import Chunk, StepLimits, plan_embedding, plan_step
 from tercet.engine.request import FinishReason, Request
 from tercet.engine.sequence_blocks import publish_blocks, release_blocks, take_blocks
 from tercet.engine.speculation import Speculation
+from tercet.engine.stats import EngineStats
 from tercet.errors import ContextLengthError
+from tercet.sampling.logprobs import token_logprobs
 
 Logits = npt.NDArray[np.float32]
 
@@ -77,26 +80,28 @@ class Engine:
         self.limits = limits or StepLimits()
         self._speculation = speculation
         self._clock = clock
+        self._inbox: deque[Request] = deque()  # submitted, and not yet seen by a step
         self._waiting: deque[Request] = deque()
         self._running: list[Request] = []
         self._lock = threading.Lock()
+        self._stats = EngineStats(num_blocks=pool.num_blocks, free_blocks=pool.num_free)
 
     def submit(self, request: Request) -> None:
-        """Queue a request; ContextLengthError when even an idle engine could not hold it."""
+        """Queue a request, without waiting for a step; ContextLengthError when it can never be held."""
         needed = self.pool.blocks_for(request.max_cached)
         if needed > self.pool.num_blocks:
             raise ContextLengthError(
                 f"the request may need {request.max_cached} tokens of context and the KV cache holds "
                 f"{self.pool.num_blocks * self.pool.block_tokens}; shorten the prompt or lower max_tokens"
             )
-        with self._lock:
-            request.submitted_at = self._clock()
-            self._waiting.append(request)
+        request.submitted_at = self._clock()
+        self._inbox.append(request)
 
     def cancel(self, request: Request) -> None:
         """Stop a request and free its memory; does nothing if it has finished."""
         request.cancel_requested = True
         with self._lock:
+            self._receive()
             self._end_cancelled()
 
     def advance(self, request: Request) -> None:
@@ -104,6 +109,23 @@ class Engine:
         with self._lock:
             if not request.finished:
                 self._step()
+
+    def step(self) -> bool:
+        """Move every request on by one step; False when there was none."""
+        with self._lock:
+            if not (self._inbox or self._waiting or self._running):
+                return False
+            self._step()
+            return True
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """What tells the time of requests."""
+        return self._clock
+
+    def stats(self) -> EngineStats:
+        """What has been done so far, after the latest step."""
+        return replace(self._stats)
 
     def raise_error(self, request: Request) -> None:
         """Raise what ended the request, if it was an error."""
@@ -152,7 +174,13 @@ class Engine:
         finally:
             self.pool.release(itertools.chain.from_iterable(owned))
 
+    def _receive(self) -> None:
+        while self._inbox:
+            self._waiting.append(self._inbox.popleft())
+            self._stats.started += 1
+
     def _step(self) -> None:
+        self._receive()
         self._end_cancelled()
         self._admit()
         carried = list(self._running)
@@ -172,7 +200,9 @@ class Engine:
 
     def _end_cancelled(self) -> None:
         for request in [*self._running, *self._waiting]:
-            if request.cancel_requested:
+            if request.cancel_requested and request.cancel_error is not None:
+                self._fail(request, request.cancel_error)
+            elif request.cancel_requested:
                 self._finish(request, "cancelled")
 
     def _admit(self) -> None:
@@ -182,6 +212,7 @@ class Engine:
             if not take_blocks(self.pool, self._waiting[0]):
                 break
             request = self._waiting.popleft()
+            request.is_running = True
             self._running.append(request)
             room -= request.num_pending
 
@@ -204,7 +235,7 @@ class Engine:
         for index, row in enumerate(logits):
             token = self.runner.sample(row, request)
             is_accepted = proposed[index : index + 1] == [token]
-            self._accept(request, token)
+            self._accept(request, token, row)
             if request.finished or not is_accepted:
                 break
             num_accepted += 1
@@ -218,15 +249,22 @@ class Engine:
             if self._speculation is not None and not request.finished:
                 self._speculation.checked(request, len(proposed), num_accepted)
 
-    def _accept(self, request: Request, token: int) -> None:
+    def _accept(self, request: Request, token: int, row: Logits) -> None:
         if request.first_token_at is None:
             request.first_token_at = self._clock()
         if token in request.stop_ids:
             request.stop_id = token
             self._finish(request, "stop")
             return
-        request.generated_ids.append(token)
-        if request.output is not None and request.output.push(token):
+        params, constraint = request.params, request.constraint
+        if constraint is not None:
+            constraint.accept(token)
+        if params.logprobs is not None:
+            request.logprobs.append(token_logprobs(row, token, params.logprobs))
+        request.generated_ids.append(token)  # last: a reader in another thread takes as many of the others
+        may_stop = len(request.generated_ids) > params.min_tokens
+        has_ended = request.output is not None and request.output.push(token, may_stop)
+        if has_ended or (constraint is not None and constraint.is_finished):
             self._finish(request, "stop")
         elif len(request.generated_ids) == request.max_new_tokens:
             self._finish(request, "length")
@@ -245,6 +283,7 @@ class Engine:
 
     def _retire(self, request: Request) -> None:
         request.finished_at = self._clock()
+        request.is_running = False
         release_blocks(self.pool, request)
         if self._speculation is not None:
             self._speculation.forget(request)

@@ -64,7 +64,7 @@ class Request:
 
     is_running: bool = False
     submitted_at: float = 0.0
-    scheduled_at: float | None = None  # when it ran for the first time
+    started_at: float | None = None  # when it was given memory for the first time
     first_token_at: float | None = None
     finished_at: float | None = None
 
