@@ -1,4 +1,4 @@
-"""Answers that arrive piece by piece: server-sent events, kept alive, ended when the client leaves.
+"""Answers that arrive piece by piece: `events` writes one server-sent event, `response` sends many.
 
-`events` writes one event, `response` sends many, `disconnect` notices that nobody listens any more.
+That a client leaves is noticed by `tercet.server.middleware.departure`, which cancels the route.
 """

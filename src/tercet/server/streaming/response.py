@@ -1,12 +1,9 @@
 """A stream of server-sent events as a response.
 
-    events  --pump-->  client        one event after the other, at the client's speed
-    silence --beat-->  client        a comment after every 15 s without an event
-    client  --watch-> cancelled      a client that leaves ends the work for it
-
-The status line waits for the first event, or the first 15 s: until then an error is an ordinary one with a
-status of its own. Afterwards it can only be one more event, and the stream ends without `[DONE]`, which is how
-clients tell it from a stream that is complete.
+The status line waits for the first event, or the first 15 s: until then an error is an ordinary one, with a
+status of its own. Afterwards it can only be one more event, and the stream ends without `[DONE]`, by which
+clients tell it from a stream that is complete. Silence is filled with comments, so that proxies do not take
+a long prompt for a dead connection.
 """
 
 from __future__ import annotations
@@ -15,31 +12,24 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 
-from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from tercet.server.errors import error_object, from_exception
-from tercet.server.streaming.disconnect import end_of, until_disconnected
+from tercet.server.errors import error_object
 from tercet.server.streaming.events import KEEP_ALIVE, event
 
 __all__ = ["KEEP_ALIVE_SECONDS", "EventStream"]
 
 KEEP_ALIVE_SECONDS = 15.0
-STALL_SECONDS = 60.0
-"""A client that takes nothing for so long is cut off."""
-HEADERS = {
-    "Cache-Control": "no-store",
-    "X-Accel-Buffering": "no",
-}  # the latter: nginx passes events on at once
+HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx then passes events on at once
 
 
 class EventStream(Response):
     """Sends encoded events as they come.
 
     Args:
-        events: the events, as bytes; it is closed when the client leaves, and what it does then (`finally`)
-            must end the work behind it.
+        events: the events, as bytes; it is closed at the end, or when the client leaves, and what it does
+            then (`finally`) must end the work behind it.
         keep_alive_seconds: longest silence.
         failed: makes the last event out of an error that comes after the first; None writes the error object.
     """
@@ -58,23 +48,17 @@ class EventStream(Response):
         self._failed = failed or error_event
         self._keep_alive_seconds = keep_alive_seconds
         self._started = False
-        self._sending_since: float | None = None
-        self._sent_at = time.monotonic()
+        self._sent_at = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send everything; return when that is done, or when the client has gone or stalled."""
+        """Send everything."""
         self._sent_at = time.monotonic()
-        pump = asyncio.ensure_future(self._pump(send))
-        watch = asyncio.ensure_future(until_disconnected(receive))
         beat = asyncio.ensure_future(self._beat(send))
         try:
-            await asyncio.wait({pump, watch, beat}, return_when=asyncio.FIRST_COMPLETED)
-            if pump.done():
-                pump.result()
-            elif not self._started:
-                raise ClientDisconnect
+            await self._pump(send)
         finally:
-            await end_of(pump, watch, beat)
+            beat.cancel()
+            await asyncio.gather(beat, return_exceptions=True)
             await self._events.aclose()
 
     async def _pump(self, send: Send) -> None:
@@ -89,23 +73,17 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _beat(self, send: Send) -> None:
-        """Fill silences; return when a client has stalled."""
         while True:
-            now = time.monotonic()
-            if self._sending_since is not None:
-                if now - self._sending_since >= STALL_SECONDS:
-                    return
-                await asyncio.sleep(1.0)
-            elif (rest := self._sent_at + self._keep_alive_seconds - now) > 0:
+            rest = self._sent_at + self._keep_alive_seconds - time.monotonic()
+            if rest > 0:
                 await asyncio.sleep(rest)
             else:
                 await self._send(send, KEEP_ALIVE)
 
     async def _send(self, send: Send, body: bytes) -> None:
+        self._sent_at = time.monotonic()
         await self._start(send)
-        self._sending_since = time.monotonic()
         await send({"type": "http.response.body", "body": body, "more_body": True})
-        self._sent_at, self._sending_since = time.monotonic(), None
 
     async def _start(self, send: Send) -> None:
         if not self._started:
@@ -115,4 +93,4 @@ class EventStream(Response):
 
 def error_event(error: Exception) -> bytes:
     """The error object of OpenAI as an event."""
-    return event(error_object(from_exception(error)))
+    return event(error_object(error)[1])
