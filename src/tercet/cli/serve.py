@@ -1,0 +1,156 @@
+"""`tercet serve [MODEL]`: the model behind HTTP, for every client of OpenAI, llama.cpp and Ollama."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tercet.cli import console, options
+
+app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+
+NETWORK = "Network"
+LIMITS = "Limits"
+
+
+@app.command()
+def serve(
+    model: Annotated[
+        str | None,
+        typer.Argument(help="Name or path of the model (default: the one that ships with the package)."),
+    ] = None,
+    host: Annotated[
+        str,
+        typer.Option(
+            "--host",
+            help="Address to listen at; 0.0.0.0 is every one, and there is no password.",
+            rich_help_panel=NETWORK,
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int,
+        typer.Option("--port", "-p", min=0, max=65535, help="0 takes a free one.", rich_help_panel=NETWORK),
+    ] = 8080,
+    alias: Annotated[
+        str | None,
+        typer.Option(
+            "--alias",
+            "-a",
+            help="The name by which requests ask for the model (default: the model's own).",
+            show_default=False,
+            rich_help_panel=NETWORK,
+        ),
+    ] = None,
+    max_concurrent: Annotated[
+        int,
+        typer.Option("--max-concurrent", min=1, help="Requests that run at once.", rich_help_panel=LIMITS),
+    ] = 10,
+    max_queued: Annotated[
+        int,
+        typer.Option(
+            "--max-queued", min=1, help="Requests that may wait; one more gets 503.", rich_help_panel=LIMITS
+        ),
+    ] = 512,
+    request_timeout: Annotated[
+        float,
+        typer.Option(
+            "--request-timeout", min=0.001, help="Seconds for a whole answer.", rich_help_panel=LIMITS
+        ),
+    ] = 600.0,
+    max_body: Annotated[
+        int, typer.Option("--max-body", min=1, help="Bytes of a request's body.", rich_help_panel=LIMITS)
+    ] = 4 * 1024 * 1024,
+    drain: Annotated[
+        float,
+        typer.Option(
+            "--drain",
+            min=0,
+            help="Seconds that requests may go on after SIGTERM or Ctrl-C; a second one ends at once.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = 30.0,
+    drain_delay: Annotated[
+        float,
+        typer.Option(
+            "--drain-delay",
+            min=0,
+            help="Seconds before that in which the port stays open and /readyz says 503, for balancers.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = 0.0,
+    batch_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--batch-dir",
+            help="Folder of the batch API, its files and results (default: no batch API).",
+            show_default=False,
+        ),
+    ] = None,
+    threads: options.Threads = None,
+    isa: options.Isa = None,
+    level: options.Level = None,
+    scenario: options.Scenario = None,
+    speculation: options.Speculation = None,
+    draft: options.Draft = None,
+    context: Annotated[
+        int | None,
+        typer.Option(
+            "--context",
+            min=1,
+            help="Most tokens of prompt and answer together (default: what the model was trained for).",
+            show_default=False,
+            rich_help_panel=options.MACHINE,
+        ),
+    ] = None,
+) -> None:
+    """Serve a model over HTTP: the routes of OpenAI, llama.cpp and Ollama, and a page to chat at.
+
+    The port is open at once, and requests get 503 until the model is loaded. Without a password: let only
+    those reach the port who may use it.
+    """
+    from tercet.environment import optional_import
+
+    for module in ("fastapi", "uvicorn", "structlog", "prometheus_client"):
+        optional_import(module, "server")
+    from tercet.server.serving import listen, serve
+    from tercet.server.settings import ServerSettings
+    from tercet.service.service import Service
+    from tercet.service.settings import ServiceSettings
+
+    service = Service(
+        ServiceSettings(
+            models={alias or "": model},
+            llm=options.given(
+                threads=threads,
+                isa=isa,
+                level=level,
+                scenario=scenario,
+                speculation=speculation,
+                draft=draft,
+                max_context=context,
+            ),
+            max_concurrent=max_concurrent,
+            max_queued_requests=max_queued,
+            timeout_seconds=request_timeout,
+        )
+    )
+    settings = ServerSettings(
+        host=host,
+        port=port,
+        max_body_bytes=max_body,
+        drain_seconds=drain,
+        drain_delay_seconds=drain_delay,
+        batch_folder=batch_dir,
+    )
+    opened = listen(settings)
+    shown = f"[{host}]" if ":" in host else host
+    url = f"http://{shown}:{opened.getsockname()[1]}"
+    console.told().print(f"Loading the model; listening at {url}", style="dim")
+    serve(
+        service,
+        settings,
+        opened,
+        lambda: console.told().print(f"Serving {', '.join(service.pool.names())} at {url}"),
+    )

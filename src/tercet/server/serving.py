@@ -1,0 +1,144 @@
+"""The process: open the port, load the model behind it, and at SIGTERM stop without cutting anybody off.
+
+The port is open before the model is loaded, and requests are answered with 503 until then, since that is what
+balancers and supervisors wait at. The end has three steps, as that of a database: refuse what is new (/readyz
+says 503), let what runs finish for a while, end the rest with an error that its reader sees. A second signal
+skips them all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from tercet.errors import ParameterError
+from tercet.server.app import create_app
+from tercet.server.protocol import hardened_protocol
+from tercet.server.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from tercet.service.service import Service
+
+__all__ = ["listen", "serve"]
+
+LAST_WORDS_SECONDS = 5
+"""For the errors of those that were ended to reach their readers."""
+
+
+def listen(settings: ServerSettings) -> socket.socket:
+    """Open the port, so that a port in use is known before anything is loaded.
+
+    Raises:
+        ParameterError: the address is not ours, or in use.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        opened = socket.socket(family, kind, protocol)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind(address)
+        opened.listen(128)
+    except OSError as error:
+        raise ParameterError(
+            f"cannot listen at {settings.host} port {settings.port}: {error.strerror or error}; "
+            "choose another with --host and --port"
+        ) from error
+    return opened
+
+
+def serve(
+    service: Service,
+    settings: ServerSettings,
+    opened: socket.socket | None = None,
+    when_ready: Callable[[], None] | None = None,
+) -> None:
+    """Serve until a signal; returns after the drain.
+
+    Raises:
+        TercetError: a model cannot be loaded.
+    """
+    opened = opened or listen(settings)
+    config = uvicorn.Config(
+        create_app(service, settings),
+        http=hardened_protocol(settings),
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=settings.keep_alive_seconds,  # type: ignore[arg-type]
+        timeout_graceful_shutdown=LAST_WORDS_SECONDS,
+        limit_concurrency=settings.max_connections,
+    )
+    server = DrainingServer(config, service, settings, when_ready)
+    server.run(sockets=[opened])
+    if server.failure is not None:
+        raise server.failure
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn's server, with a model that loads while the port is open, and a drain at its end."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        service: Service,
+        settings: ServerSettings,
+        when_ready: Callable[[], None] | None,
+    ) -> None:
+        super().__init__(config)
+        self.service = service
+        self.settings = settings
+        self.when_ready = when_ready
+        self.failure: BaseException | None = None
+        self._signalled = False
+
+    async def main_loop(self) -> None:
+        """Load, and serve until a signal."""
+        loading = asyncio.ensure_future(self._load())
+        await super().main_loop()
+        self.service.begin_drain()
+        await asyncio.sleep(self.settings.drain_delay_seconds if self.failure is None else 0)
+        if not loading.done():
+            loading.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await loading
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting, let requests finish, end the rest."""
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        await self.service.stop(self.settings.drain_seconds)
+        await super().shutdown(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal begins the drain, the second ends the process."""
+        if self._signalled:
+            sys.stderr.flush()
+            os._exit(128 + sig)
+        self._signalled = True
+        self.should_exit = True
+        self.service.begin_drain()
+
+    async def _load(self) -> None:
+        try:
+            await self.service.start()
+        except Exception as error:
+            self.failure = error
+            self.should_exit = True
+        else:
+            if self.when_ready is not None:
+                self.when_ready()

@@ -1,0 +1,55 @@
+"""Limits and deadlines of the front door; what a request may ask of the model is the service's business."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tercet.errors import ParameterError
+
+__all__ = ["ServerSettings"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings:
+    """How much, and for how long, a client may occupy the server.
+
+    Raises:
+        ParameterError: a limit is not above zero.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    """0 takes a free one."""
+    header_timeout_seconds: float = 10.0
+    """From the connection, or the first byte of a further request, to the end of its headers."""
+    keep_alive_seconds: float = 30.0
+    """How long a connection may rest between two requests."""
+    upload_timeout_seconds: float = 30.0
+    """From the headers to the last byte of the body, however the bytes are spread."""
+    write_timeout_seconds: float = 30.0
+    """How long a reader may take nothing before the connection is given up."""
+    max_header_bytes: int = 32 * 1024
+    max_headers: int = 100
+    max_body_bytes: int = 4 * 1024 * 1024
+    max_file_bytes: int = 512 * 1024 * 1024
+    """Of a file for a batch, which goes to disk."""
+    max_uploading_bytes: int = 256 * 1024 * 1024
+    """Of all bodies that are held at one time."""
+    max_connections: int = 1024
+    batch_folder: Path | None = None
+    """Where batches and their files are kept; None: there is no batch API."""
+    drain_seconds: float = 30.0
+    """After SIGTERM: how long requests may go on."""
+    drain_delay_seconds: float = 0.0
+    """After SIGTERM: how long the port stays open with /readyz at 503, for balancers that poll."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            bound = name.startswith("max_") or (name.endswith("_seconds") and not name.startswith("drain"))
+            if bound and not value > 0:
+                raise ParameterError(f"{name} is above 0, not {value!r}")
+        if not 0 <= self.port < 2**16:
+            raise ParameterError(f"port is a number from 0 to 65535, not {self.port!r}")
+        if self.drain_seconds < 0 or self.drain_delay_seconds < 0:
+            raise ParameterError("drain_seconds and drain_delay_seconds are at least 0")
