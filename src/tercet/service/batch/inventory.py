@@ -37,17 +37,22 @@ class Inventory:
         self.path = path
         self._digests = array.array("Q", [0])  # by line number; 0 for blank lines
         ids = array.array("Q")
+        urls: set[str | None] = set()
         with self._open() as file:
             for raw in read_lines(file):
                 blank = raw.number - len(self._digests)
                 self._digests.extend([0] * blank)
                 self._digests.append(raw.digest)
                 with contextlib.suppress(ParameterError):
-                    ids.append(_hash_of(parse_line(raw).id))
+                    line = parse_line(raw)
+                    ids.append(_hash_of(line.id))
+                    urls.add(line.url)
         self.total: int = sum(digest != 0 for digest in self._digests)
         if not self.total:
             raise ParameterError(f"{path} holds no requests: a line each, as JSON objects")
         hashes, counts = np.unique(np.frombuffer(ids, np.uint64), return_counts=True)
+        self.has_plain_form: bool = None in urls
+        self.has_openai_form: bool = bool(urls - {None})
         self._suspects = frozenset(hashes[counts > 1].tolist())
         self._seen: set[str] = set()
         self._done = bytearray(len(self._digests))

@@ -20,7 +20,7 @@ from tercet.service.batch.inventory import Inventory
 from tercet.service.batch.lines import BatchLine, Outcome, fallback_line, parse_line
 from tercet.service.batch.results import ResultFile
 
-__all__ = ["Answer", "BatchCounts", "TryAgain", "run_batch"]
+__all__ = ["Answer", "BatchCounts", "StopBatch", "TryAgain", "run_batch"]
 
 Answer: TypeAlias = Callable[[BatchLine], Awaitable[Outcome]]
 """Answers one request. A TercetError is recorded as its failure, and so is any other exception."""
@@ -34,6 +34,17 @@ class TryAgain(Exception):  # noqa: N818
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
         self.seconds = seconds
+
+
+class StopBatch(Exception):  # noqa: N818
+    """What an `Answer` raises when nothing can be answered any more: the batch ends with this error.
+
+    The requests that have no record yet run when it is resumed.
+    """
+
+    def __init__(self, error: TercetError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 @dataclass
@@ -76,6 +87,7 @@ async def run_batch(
     Raises:
         StorageError: the output cannot be written.
         ParameterError: the input has changed meanwhile.
+        TercetError: nothing can be answered any more (`StopBatch`).
     """
     resumed = results.num_succeeded + results.num_failed
     counts = BatchCounts(inventory.total, results.num_succeeded, results.num_failed, resumed)
@@ -103,7 +115,7 @@ class _Run:
         self._problem = problem
         self._lines = inventory.remaining()
         self._reading = asyncio.Lock()
-        self._answered: asyncio.Queue[tuple[BatchLine, Outcome] | None] = asyncio.Queue(_MAX_UNWRITTEN)
+        self._answered: asyncio.Queue[_Answered | None] = asyncio.Queue(_MAX_UNWRITTEN)
 
     async def to_its_end(self, concurrency: int) -> None:
         writer = asyncio.create_task(self._write())
@@ -130,7 +142,7 @@ class _Run:
                 line, outcome = await asyncio.to_thread(self._next)
             if line is None:
                 return
-            await self._answered.put((line, outcome or await self._ask(line)))
+            await self._answered.put(_Answered.of(line, outcome or await self._ask(line)))
 
     def _next(self) -> tuple[BatchLine | None, Outcome | None]:
         """The next line; how it ended, where it is no request."""
@@ -151,6 +163,8 @@ class _Run:
                 return await self._answer(line)
             except TryAgain as later:
                 await asyncio.sleep(later.seconds)
+            except StopBatch as stopped:
+                raise stopped.error from stopped
             except TercetError as error:
                 return Outcome(400, error=_failure(error))
             except Exception as error:
@@ -166,13 +180,11 @@ class _Run:
             answered = [one for one in waiting if one is not None]
             if not answered:
                 continue
-            await asyncio.to_thread(
-                self._results.append, [line.record(outcome) for line, outcome in answered]
-            )
-            for _, outcome in answered:
-                self._counts.succeeded += outcome.succeeded
-                self._counts.failed += not outcome.succeeded
-                self._counts.generated_tokens += _generated_tokens(outcome)
+            await asyncio.to_thread(self._results.append, [one.record for one in answered])
+            for one in answered:
+                self._counts.succeeded += one.succeeded
+                self._counts.failed += not one.succeeded
+                self._counts.generated_tokens += one.generated_tokens
             self._progress(dataclasses.replace(self._counts))
 
 
@@ -182,7 +194,16 @@ def _failure(error: Exception) -> dict[str, Any]:
     return {"code": None, "type": kind, "message": message}
 
 
-def _generated_tokens(outcome: Outcome) -> int:
-    usage = outcome.body.get("usage")
-    tokens = usage.get("completion_tokens", 0) if isinstance(usage, dict) else 0
-    return tokens if isinstance(tokens, int) else 0
+@dataclass(frozen=True)
+class _Answered:
+    """What waits for the disk; the request itself is held no longer."""
+
+    record: dict[str, Any]
+    succeeded: bool
+    generated_tokens: int
+
+    @classmethod
+    def of(cls, line: BatchLine, outcome: Outcome) -> _Answered:
+        usage = outcome.body.get("usage")
+        tokens = usage.get("completion_tokens") if isinstance(usage, dict) else 0
+        return cls(line.record(outcome), outcome.succeeded, tokens if isinstance(tokens, int) else 0)
