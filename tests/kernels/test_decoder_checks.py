@@ -63,9 +63,13 @@ GOOD: dict[str, Any] = {
     ],
 )
 def test_bad_batches(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ParameterError, match=message) as error:
-        DECODER.forward(CACHE, **GOOD | changes)
-    assert str(error.value).startswith("Decoder.forward: ")
+    for call, name in (
+        (DECODER.forward, "Decoder.forward"),
+        (DECODER.hidden_states, "Decoder.hidden_states"),
+    ):
+        with pytest.raises(ParameterError, match=message) as error:
+            call(CACHE, **GOOD | changes)
+        assert str(error.value).startswith(f"{name}: ")
 
 
 def test_the_good_batch_is_good() -> None:

@@ -116,8 +116,9 @@ struct Batch {
 
 // Throws std::invalid_argument, saying which operand should be what and is what, unless the batch fits: ids in the
 // vocabulary, contexts within max_context, tables that name enough existing blocks, and no block that one sequence writes
-// while another uses it. `writers` is scratch memory.
-void check_batch(const DecoderConfig& config, const KvShape& cache, const Batch& batch, std::vector<std::int32_t>& writers);
+// while another uses it. `operation` is what the message says was called; `writers` is scratch memory.
+void check_batch(const char* operation, const DecoderConfig& config, const KvShape& cache, const Batch& batch,
+                 std::vector<std::int32_t>& writers);
 
 class Decoder {
   public:

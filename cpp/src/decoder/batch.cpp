@@ -5,21 +5,19 @@
 namespace tercet {
 namespace {
 
-constexpr const char* operation = "Decoder.forward";
-
 std::string element(const char* operand, std::size_t index) {
     return std::string(operand) + "[" + std::to_string(index) + "]";
 }
 
 // Each value in [0, limit).
-void check_range(const char* operand, std::span<const std::int32_t> values, std::size_t limit) {
+void check_range(const char* operation, const char* operand, std::span<const std::int32_t> values, std::size_t limit) {
     for (std::size_t i = 0; i < values.size(); ++i) {
         if (values[i] < 0 || static_cast<std::size_t>(values[i]) >= limit)
             reject(operation, element(operand, i), "0 to " + std::to_string(limit - 1), std::to_string(values[i]));
     }
 }
 
-void check_starts(const Batch& batch) {
+void check_starts(const char* operation, const Batch& batch) {
     const auto starts = batch.sequence_starts;
     const std::size_t tokens = batch.token_ids.size();
     if (starts.size() < 2) reject(operation, "sequence_starts", "at least two numbers", std::to_string(starts.size()));
@@ -44,7 +42,7 @@ Extent extent(const Batch& batch, std::size_t sequence) {
     return {begin, begin + static_cast<std::size_t>(batch.sequence_starts[sequence + 1] - batch.sequence_starts[sequence])};
 }
 
-void check_tables(const DecoderConfig& config, const KvShape& cache, const Batch& batch,
+void check_tables(const char* operation, const DecoderConfig& config, const KvShape& cache, const Batch& batch,
                   std::vector<std::int32_t>& writer) {
     constexpr std::int32_t nobody = -1;
     writer.assign(cache.num_blocks, nobody);
@@ -96,14 +94,14 @@ void check_tables(const DecoderConfig& config, const KvShape& cache, const Batch
 
 }  // namespace
 
-void check_batch(const DecoderConfig& config, const KvShape& cache, const Batch& batch,
+void check_batch(const char* operation, const DecoderConfig& config, const KvShape& cache, const Batch& batch,
                  std::vector<std::int32_t>& writers) {
     if (cache.num_layers != config.num_layers || cache.num_kv_heads != config.num_kv_heads ||
         cache.head_dim != config.head_dim)
         reject(operation, "cache", "one made for this decoder",
                std::to_string(cache.num_layers) + " layers of " + std::to_string(cache.num_kv_heads) + " heads of " +
                    std::to_string(cache.head_dim));
-    check_starts(batch);
+    check_starts(operation, batch);
     const std::size_t sequences = batch.sequence_starts.size() - 1;
     if (batch.context_lengths.size() != sequences)
         reject(operation, "context_lengths", std::to_string(sequences) + " numbers, one per sequence",
@@ -111,9 +109,9 @@ void check_batch(const DecoderConfig& config, const KvShape& cache, const Batch&
     if (batch.block_tables.rows != sequences)
         reject(operation, "block_tables", std::to_string(sequences) + " rows, one per sequence",
                std::to_string(batch.block_tables.rows));
-    check_range("token_ids", batch.token_ids, config.vocab_size);
-    check_range("logit_rows", batch.logit_rows, batch.token_ids.size());
-    check_tables(config, cache, batch, writers);
+    check_range(operation, "token_ids", batch.token_ids, config.vocab_size);
+    check_range(operation, "logit_rows", batch.logit_rows, batch.token_ids.size());
+    check_tables(operation, config, cache, batch, writers);
 }
 
 }  // namespace tercet

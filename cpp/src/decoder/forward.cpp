@@ -27,7 +27,7 @@ Decoder::Decoder(const DecoderConfig& config, DecoderWeights weights, const Kern
 
 void Decoder::forward(KvCache& cache, const Batch& batch, float* logits, std::span<const LogitUse> uses) {
     const std::lock_guard turn(one_caller_);
-    check_batch(config_, cache.shape(), batch, writers_);
+    check_batch("Decoder.forward", config_, cache.shape(), batch, writers_);
     const FloatEnvironment environment;
     const std::size_t rows = batch.logit_rows.size(), hidden = config_.hidden_size;
     run_layers(cache, batch, grown(wanted_, rows * hidden));
@@ -41,7 +41,7 @@ void Decoder::forward(KvCache& cache, const Batch& batch, float* logits, std::sp
 
 void Decoder::hidden_states(KvCache& cache, const Batch& batch, float* states) {
     const std::lock_guard turn(one_caller_);
-    check_batch(config_, cache.shape(), batch, writers_);
+    check_batch("Decoder.hidden_states", config_, cache.shape(), batch, writers_);
     const FloatEnvironment environment;
     run_layers(cache, batch, states);
 }

@@ -245,7 +245,9 @@ class Decoder:
         Raises:
             ParameterError: an operand does not fit; the message names it. Nothing has been written then.
         """
-        batch = _batch(token_ids, sequence_starts, context_lengths, block_tables, logit_rows)
+        batch = _batch(
+            "Decoder.forward", token_ids, sequence_starts, context_lengths, block_tables, logit_rows
+        )
         uses = np.zeros(0, np.uint8)
         if self.head == "two_stage":
             uses = np.full(len(batch[-1]), DRAWING, np.uint8)
@@ -272,7 +274,9 @@ class Decoder:
         """
         return self.core.hidden_states(
             cache.core,
-            *_batch(token_ids, sequence_starts, context_lengths, block_tables, logit_rows),
+            *_batch(
+                "Decoder.hidden_states", token_ids, sequence_starts, context_lengths, block_tables, logit_rows
+            ),
         )
 
 
@@ -330,6 +334,7 @@ def _rotation(rotation: Rotation) -> dict[str, Any]:
 
 
 def _batch(
+    operation: str,
     token_ids: Integers,
     sequence_starts: Integers,
     context_lengths: Integers,
@@ -337,15 +342,15 @@ def _batch(
     logit_rows: Integers,
 ) -> _BatchArrays:
     return (
-        _integers("token_ids", token_ids, 1),
-        _integers("sequence_starts", sequence_starts, 1),
-        _integers("context_lengths", context_lengths, 1),
-        _integers("block_tables", block_tables, 2),
-        _integers("logit_rows", logit_rows, 1),
+        _integers(operation, "token_ids", token_ids, 1),
+        _integers(operation, "sequence_starts", sequence_starts, 1),
+        _integers(operation, "context_lengths", context_lengths, 1),
+        _integers(operation, "block_tables", block_tables, 2),
+        _integers(operation, "logit_rows", logit_rows, 1),
     )
 
 
-def _integers(name: str, values: object, dimensions: int) -> npt.NDArray[np.int32]:
+def _integers(operation: str, name: str, values: object, dimensions: int) -> npt.NDArray[np.int32]:
     array = np.asarray(values)
     if array.dtype == np.int32 and array.ndim == dimensions:
         return np.ascontiguousarray(array)
@@ -353,12 +358,10 @@ def _integers(name: str, values: object, dimensions: int) -> npt.NDArray[np.int3
         return np.zeros(array.shape, np.int32)
     if array.dtype.kind not in "iu" or array.ndim != dimensions:
         raise ParameterError(
-            f"Decoder.forward: {name} should be {dimensions}-dimensional whole numbers, "
+            f"{operation}: {name} should be {dimensions}-dimensional whole numbers, "
             f"got {array.dtype} {list(array.shape)}"
         )
     limits = np.iinfo(np.int32)
     if array.min() < limits.min or array.max() > limits.max:
-        raise ParameterError(
-            f"Decoder.forward: {name} should fit 32 bits, got {array.min()} to {array.max()}"
-        )
+        raise ParameterError(f"{operation}: {name} should fit 32 bits, got {array.min()} to {array.max()}")
     return np.ascontiguousarray(array, np.int32)

@@ -1,10 +1,11 @@
-// The inner loops of the two_bit kernels, which products with one scale per row and with one per group of columns share.
-// ternary_two_bit.cpp says why they look like this.
+// What the two_bit kernels share, those with one scale per row and those with one per group of columns: the inner
+// loops, and the way through rows, depth and tokens. ternary_two_bit.cpp says why they look like this.
 #pragma once
 
 #include <immintrin.h>
 
 #include <cstring>
+#include <iterator>
 
 #include "tercet/ternary_kernels.hpp"
 
@@ -29,9 +30,9 @@ constexpr std::size_t num_streams(std::size_t tokens) { return tokens <= 2 ? 4 :
 // Stream form: adds `depth_tiles` tiles of each stream, `stream_bytes` apart, with a few tokens. The second of two sums
 // is in units of 4.
 template <std::size_t tokens, std::size_t streams>
-[[gnu::always_inline]] inline void add_tiles(const std::uint8_t* packed, std::size_t stream_bytes, std::size_t depth_tiles,
-                                             const std::int8_t* activations, std::size_t activation_stride,
-                                             __m512i (&sums)[streams][tokens][2]) {
+[[gnu::always_inline]] inline void add_tiles(const std::uint8_t* packed, std::size_t stream_bytes,
+                                             std::size_t depth_tiles, const std::int8_t* activations,
+                                             std::size_t activation_stride, __m512i (&sums)[streams][tokens][2]) {
     const __m512i mask[2] = {_mm512_set1_epi8(0x03), _mm512_set1_epi8(0x0C)};
     for (std::size_t k = 0; k < depth_tiles; ++k, packed += tile_bytes, activations += two_bit_tile_columns) {
         __m512i tile[streams];
@@ -71,8 +72,8 @@ template <std::size_t tokens, std::size_t streams>
     _mm512_store_si512(to + 3 * step, _mm512_and_si512(_mm512_srli_epi16(tile, 6), lowest));
 }
 
-// Panel form: adds `depth_tiles` tiles of a panel of `tiles` row tiles with a few tokens. With read_ahead, the weights of
-// the next panel, row tiles `next_stride` bytes apart, are brought into L2 on the way, a line for every step.
+// Panel form: adds `depth_tiles` tiles of a panel of `tiles` row tiles with a few tokens. With read_ahead, the weights
+// of the next panel, row tiles `next_stride` bytes apart, are brought into L2 on the way, a line for every step.
 template <std::size_t tiles, std::size_t tokens, bool read_ahead>
 [[gnu::always_inline]] inline void add_panel(const std::uint8_t* panel, std::size_t depth_tiles,
                                              const std::int8_t* activations, std::size_t activation_stride,
@@ -94,6 +95,111 @@ template <std::size_t tiles, std::size_t tokens, bool read_ahead>
                     sums[token][tile] = _mm512_dpbusd_epi32(sums[token][tile], codes[tile], four);
             }
         }
+    }
+}
+
+// What a panel holds: row tiles side by side, and of their depth a part of one group, which is all of the depth where
+// there are no groups.
+struct Panel {
+    const std::uint8_t* codes;
+    std::size_t begin, depth_tiles;  // along the depth
+    std::size_t group;
+    bool first, last;  // of the group
+    const std::uint8_t* next_packed;
+};
+
+// How a product goes through rows, depth and tokens. Rows says where the operands of one row tile, or more, with some
+// tokens begin: Rows::of(task, row tile, token) makes it, from(token) is what it is for later tokens. Then
+//
+//   stream_row_tiles<tokens, streams>(rows, distance)                 one row tile of each stream, `distance` apart
+//   multiply_panel<tiles, tokens, read_ahead>(panel, rows, partial)   adds a panel to `partial`, or to the result
+//
+// are what differs. Rows::keeps_partial says whether integers [tokens][tiles][16] must be kept from panel to panel.
+
+template <class Rows, std::size_t tokens, class Task>
+void stream(const Task& task) {
+    constexpr std::size_t streams = num_streams(tokens);
+    const std::size_t distance = (task.row_tile_end - task.row_tile_begin) / streams;
+    std::size_t row_tile = task.row_tile_begin;
+    for (; row_tile < task.row_tile_begin + distance; ++row_tile)
+        stream_row_tiles<tokens, streams>(Rows::of(task, row_tile, 0), distance);
+    for (row_tile = task.row_tile_begin + streams * distance; row_tile < task.row_tile_end; ++row_tile)
+        stream_row_tiles<tokens, 1>(Rows::of(task, row_tile, 0), 0);
+}
+
+template <class Rows, std::size_t tiles, std::size_t tokens, bool read_ahead>
+void multiply_block(const Panel& panel, const Rows& rows, std::int32_t* partial) {
+    multiply_panel<tiles, tokens, read_ahead>(panel, rows, partial);
+}
+
+template <class Rows>
+using MultiplyBlock = void (*)(const Panel&, const Rows&, std::int32_t*);
+
+template <class Rows, std::size_t tiles, bool read_ahead>
+constexpr MultiplyBlock<Rows> multiply_block_of[max_block_tokens + 1] = {nullptr,
+                                                                         multiply_block<Rows, tiles, 1, read_ahead>,
+                                                                         multiply_block<Rows, tiles, 2, read_ahead>,
+                                                                         multiply_block<Rows, tiles, 3, read_ahead>,
+                                                                         multiply_block<Rows, tiles, 4, read_ahead>,
+                                                                         multiply_block<Rows, tiles, 5, read_ahead>,
+                                                                         multiply_block<Rows, tiles, 6, read_ahead>,
+                                                                         multiply_block<Rows, tiles, 7, read_ahead>,
+                                                                         multiply_block<Rows, tiles, 8, read_ahead>};
+
+// `tiles` row tiles next to each other with up to max_pass_tokens tokens, panel after panel along the depth.
+template <class Rows, std::size_t tiles>
+void multiply_row_tiles(const Rows& rows, std::size_t tokens) {
+    alignas(64) std::uint8_t codes[panel_depth_tiles * 4 * tiles * tile_bytes];
+    std::int32_t partial[Rows::keeps_partial ? max_pass_tokens * tiles * 16 : 1];
+    const std::size_t row_tile_bytes = rows.depth_tiles * tile_bytes;
+    const std::size_t num_blocks = (tokens + max_block_tokens - 1) / max_block_tokens;
+    for (std::size_t begin = 0, depth_tiles; begin < rows.depth_tiles; begin += depth_tiles) {
+        const std::size_t group = begin / rows.group_tiles, group_begin = group * rows.group_tiles;
+        const std::size_t whole_end = group_begin + rows.group_tiles;
+        const std::size_t group_end = whole_end < rows.depth_tiles ? whole_end : rows.depth_tiles;
+        depth_tiles = group_end - begin < panel_depth_tiles ? group_end - begin : panel_depth_tiles;
+        const std::uint8_t* packed = rows.packed + begin * tile_bytes;
+        for (std::size_t tile = 0; tile < tiles; ++tile)
+            for (std::size_t k = 0; k < depth_tiles; ++k)
+                spread_tile(packed + tile * row_tile_bytes + k * tile_bytes,
+                            codes + (4 * k * tiles + tile) * tile_bytes, tiles * tile_bytes);
+
+        const std::size_t end = begin + depth_tiles;
+        const std::uint8_t* next_packed =
+            end < rows.depth_tiles ? packed + depth_tiles * tile_bytes : rows.packed + tiles * row_tile_bytes;
+        const Panel panel{codes, begin, depth_tiles, group, begin == group_begin, end == group_end, next_packed};
+        for (std::size_t block = 0; block < num_blocks; ++block) {
+            const std::size_t token = tokens * block / num_blocks, token_end = tokens * (block + 1) / num_blocks;
+            const auto& multiply =
+                block == 0 ? multiply_block_of<Rows, tiles, true> : multiply_block_of<Rows, tiles, false>;
+            multiply[token_end - token](panel, rows.from(token),
+                                        Rows::keeps_partial ? partial + token * tiles * 16 : partial);
+        }
+    }
+}
+
+template <class Rows, class Task>
+void multiply_rows(const Task& task) noexcept {
+    using Stream = void (*)(const Task&);
+    static constexpr Stream stream_of[] = {nullptr,
+                                           stream<Rows, 1, Task>,
+                                           stream<Rows, 2, Task>,
+                                           stream<Rows, 3, Task>,
+                                           stream<Rows, 4, Task>,
+                                           stream<Rows, 5, Task>,
+                                           stream<Rows, 6, Task>};
+    if (task.tokens == 0) return;
+    if (task.tokens < std::size(stream_of)) return stream_of[task.tokens](task);
+    const std::size_t num_passes = (task.tokens + max_pass_tokens - 1) / max_pass_tokens;
+    for (std::size_t pass = 0; pass < num_passes; ++pass) {
+        const std::size_t token = task.tokens * pass / num_passes;
+        const std::size_t tokens = task.tokens * (pass + 1) / num_passes - token;
+        std::size_t row_tile = task.row_tile_begin;
+        for (; row_tile + panel_tiles <= task.row_tile_end; row_tile += panel_tiles)
+            multiply_row_tiles<Rows, panel_tiles>(Rows::of(task, row_tile, token), tokens);
+        const std::size_t left = task.row_tile_end - row_tile;
+        if (left == 2) multiply_row_tiles<Rows, 2>(Rows::of(task, row_tile, token), tokens);
+        if (left == 1) multiply_row_tiles<Rows, 1>(Rows::of(task, row_tile, token), tokens);
     }
 }
 
