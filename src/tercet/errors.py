@@ -58,7 +58,14 @@ class ParameterError(TercetError, ValueError):
 
 
 class ContextLengthError(TercetError, ValueError):
-    """The tokens of a request do not fit into the model's context."""
+    """The tokens of a request do not fit into the model's context; both numbers, where they are known."""
+
+    def __init__(
+        self, message: str, prompt_tokens: int | None = None, max_context: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.prompt_tokens = prompt_tokens
+        self.max_context = max_context
 
 
 class ModelNotFoundError(TercetError):

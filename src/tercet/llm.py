@@ -212,7 +212,7 @@ class LLM:
                 f"{self.path} predicts tokens and was not made for embeddings; use generate or chat"
             )
         batch = _batch_of(texts)
-        sequences = list(map(self._embedding_ids, [cast(Prompt, texts)] if batch is None else batch))
+        sequences = list(map(self.embedding_tokens, [cast(Prompt, texts)] if batch is None else batch))
         if not sequences:
             return np.empty((0, self.config.hidden_size), np.float32)
         states = self.engine.embed(sequences)
@@ -308,7 +308,8 @@ class LLM:
             )
         return ids if bos is None else [bos, *ids]
 
-    def _embedding_ids(self, text: Prompt) -> list[int]:
+    def embedding_tokens(self, text: Prompt) -> list[int]:
+        """Return the token ids that `embed` would read; raises what it raises."""
         if isinstance(text, str):
             before, behind = self.tokenizer.frame
             if not before and self.config.first_token_id is not None:
@@ -354,7 +355,9 @@ class LLM:
         if room < 1:
             raise ContextLengthError(
                 f"the prompt has {len(prompt_ids)} tokens, and the context of {self.max_context} tokens "
-                "must hold it and at least one more; shorten the prompt"
+                "must hold it and at least one more; shorten the prompt",
+                len(prompt_ids),
+                self.max_context,
             )
         return Request(
             prompt_ids,

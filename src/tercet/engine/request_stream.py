@@ -40,6 +40,7 @@ class RequestStream(AsyncIterator[TokenEvent]):
         self._events: deque[TokenEvent] = deque()
         self._changed = asyncio.Event()
         self._ended = False
+        self._failure: BaseException | None = None
         self._num_tokens = 0
         self._num_collected = 0
         self._num_read = 0
@@ -55,8 +56,9 @@ class RequestStream(AsyncIterator[TokenEvent]):
     async def __anext__(self) -> TokenEvent:
         while not self._events:
             if self._ended:
-                if self.request.error is not None:
-                    raise self.request.error
+                error = self._failure or self.request.error
+                if error is not None:
+                    raise error
                 raise StopAsyncIteration
             self._changed.clear()
             await self._changed.wait()
@@ -82,3 +84,8 @@ class RequestStream(AsyncIterator[TokenEvent]):
             self._events.append(event)
         self._ended = self._ended or ended
         self._changed.set()
+
+    def fail(self, error: BaseException) -> None:
+        """End the stream with an error for its reader, even if the engine hangs; called in its loop."""
+        self._failure = error
+        self.deliver(None, True)

@@ -1,0 +1,131 @@
+"""Several models by name: load one, unload one, replace one without a gap.
+
+A model is complete before its name leads to it: opened, its engine started, warmed up. Replacing opens the
+new file first, so for a while both are in memory; then the name leads to the new one, and the old one is
+drained: what runs there goes on to its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+from tercet.errors import ModelNotFoundError, ParameterError, UnavailableError
+from tercet.service.generation import GenerationObserver
+from tercet.service.served_model import ServedModel
+from tercet.service.settings import ServiceSettings
+
+__all__ = ["ModelPool"]
+
+
+class ModelPool:
+    """The models of one service. Used from one event loop.
+
+    Args:
+        settings: the limits of every model.
+        observers: who hears of every request.
+    """
+
+    def __init__(
+        self, settings: ServiceSettings | None = None, *, observers: Sequence[GenerationObserver] = ()
+    ) -> None:
+        self.settings = settings or ServiceSettings()
+        self._observers = observers
+        self._models: dict[str, ServedModel] = {}
+        self._loading: set[str] = set()
+        self._draining: set[asyncio.Task[None]] = set()
+
+    def get(self, name: str | None = None) -> ServedModel:
+        """Return the model of a name, or the first for None.
+
+        Raises:
+            ModelNotFoundError: no model has this name; the message lists those that there are.
+            UnavailableError: it is being loaded for the first time.
+        """
+        if name is None:
+            if self._models:
+                return next(iter(self._models.values()))
+            if self._loading:
+                raise UnavailableError("the model is loading; try again in a moment")
+            raise ModelNotFoundError("no model is loaded; load one first")
+        if name in self._models:
+            return self._models[name]
+        if name in self._loading:
+            raise UnavailableError(f"the model {name} is loading; try again in a moment")
+        raise ModelNotFoundError(
+            f"there is no model {name!r} here; there are {', '.join(self._models) or 'none'}"
+        )
+
+    def names(self) -> list[str]:
+        """Names of the models that are ready, the default first."""
+        return list(self._models)
+
+    @property
+    def models(self) -> list[ServedModel]:
+        """The models that are ready, the default first."""
+        return list(self._models.values())
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether some model is being loaded."""
+        return bool(self._loading)
+
+    async def load(self, name: str, path: str | None) -> ServedModel:
+        """Open a model and offer it under a name; an empty name takes the model's own.
+
+        Raises:
+            ParameterError: the name is taken.
+            ModelNotFoundError, FormatError, UnsupportedModelError, MemoryLimitError: see `tercet.LLM`.
+        """
+        if name and (name in self._models or name in self._loading):
+            raise ParameterError(f"a model {name} is loaded already; unload it first, or reload it")
+        model = await self._open(name, path)
+        if model.name in self._models:
+            await model.close(0)
+            raise ParameterError(f"a model {model.name} is loaded already; give this one another name")
+        self._models[model.name] = model
+        return model
+
+    async def unload(self, name: str, drain_seconds: float | None = None) -> None:
+        """Take a model's name away, let what runs there finish, and free its memory.
+
+        Raises:
+            ModelNotFoundError: no model has this name.
+        """
+        model = self.get(name)
+        del self._models[name]
+        await model.close(drain_seconds)
+
+    async def reload(self, name: str, path: str | None = None) -> ServedModel:
+        """Replace a model by the file at `path`, or by what its own path now holds, without a gap.
+
+        Returns as soon as the new model answers; the old one is drained behind its back. If the new file
+        cannot be opened, the old model stays.
+
+        Raises:
+            ModelNotFoundError, FormatError, UnsupportedModelError, MemoryLimitError: see `tercet.LLM`.
+        """
+        old = self.get(name)
+        model = await self._open(name, str(old.llm.path) if path is None else path)
+        replaced = self._models.get(name)
+        self._models[name] = model
+        if replaced is not None:
+            task = asyncio.create_task(replaced.close())
+            self._draining.add(task)
+            task.add_done_callback(self._draining.discard)
+        return model
+
+    async def close(self, drain_seconds: float | None = None) -> None:
+        """Unload every model, all at once."""
+        models, self._models = list(self._models.values()), {}
+        await asyncio.gather(*(model.close(drain_seconds) for model in models))
+        await asyncio.gather(*self._draining)
+
+    async def _open(self, name: str, path: str | None) -> ServedModel:
+        self._loading.add(name)
+        try:
+            return await ServedModel.open(name, path, self.settings, observers=self._observers)
+        finally:
+            with contextlib.suppress(KeyError):
+                self._loading.remove(name)

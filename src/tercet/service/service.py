@@ -1,0 +1,87 @@
+"""What a server holds, and `AsyncLLM` too: the models, the limits and the account of everything."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Literal
+
+from tercet.errors import TercetError, UnavailableError
+from tercet.service.generation import Generation
+from tercet.service.pool import ModelPool
+from tercet.service.request import GenerationRequest
+from tercet.service.settings import ServiceSettings
+
+__all__ = ["Service", "State"]
+
+State = Literal["new", "loading", "ready", "draining", "stopped", "failed"]
+
+
+class Service:
+    """Several models behind one door. Used from one event loop.
+
+        async with Service(ServiceSettings()) as service:
+            generation = await service.submit(GenerationRequest(prompt="Once upon a time"))
+            print((await generation.result()).text)
+
+    Attributes:
+        settings: the limits.
+        pool: the models.
+        state: "loading" and "draining" while that goes on; requests are taken when it is "ready".
+        failure: what kept the models from being loaded, None as long as nothing did.
+    """
+
+    def __init__(self, settings: ServiceSettings | None = None) -> None:
+        self.settings = settings or ServiceSettings()
+        self.pool = ModelPool(self.settings)
+        self.state: State = "new"
+        self.failure: TercetError | None = None
+
+    async def start(self) -> None:
+        """Load the models of the settings, one after the other; requests are taken from then on.
+
+        Raises:
+            TercetError: what is wrong with a model. Nothing is loaded then.
+        """
+        self.state = "loading"
+        try:
+            for name, path in self.settings.models.items():
+                await self.pool.load(name, path)
+        except BaseException as error:
+            self.state = "failed"
+            self.failure = error if isinstance(error, TercetError) else None
+            await self.pool.close(0)
+            raise
+        self.state = "ready"
+
+    async def submit(self, request: GenerationRequest) -> Generation:
+        """Queue a request in the model that it names; raises what `ServedModel.submit` does.
+
+        Raises:
+            ModelNotFoundError: no model has the name.
+            UnavailableError: the service is loading or draining.
+        """
+        if self.state != "ready":
+            raise UnavailableError(
+                f"the service is {self.state} and takes no requests now; try again in a moment"
+            )
+        return await self.pool.get(request.model).submit(request)
+
+    async def stop(self, drain_seconds: float | None = None) -> None:
+        """Take no more requests, let those that run finish for a while, end the rest, free everything."""
+        if self.state in ("draining", "stopped"):
+            return
+        self.state = "draining"
+        try:
+            await self.pool.close(drain_seconds)
+        finally:
+            self.state = "stopped"
+
+    async def __aenter__(self) -> Service:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await asyncio.shield(self.stop(0 if error is not None else None))
