@@ -3,7 +3,11 @@
     LLM(level="aggressive")         more threads, smaller keys and values, shortcuts
     LLM(scenario="edge")            4 threads, 1 GiB for the whole process, sparing
 
-A **level** chooses how the engine computes; `baseline` is there to compare with. A **scenario** is a place:
+A **level** chooses how the engine computes; `baseline` is there to compare with. What it switches off is what
+its fields say: threads beyond the first, the copy of the weights on huge pages, guessed tokens. It computes
+with the same kernels and the same operations (norm and rounding in one pass, one product for query, key and
+value and for gate and up): these are the only path that there is, so no level is slower for want of fusion,
+and a speed-up over `baseline` owes nothing to it. A **scenario** is a place:
 its threads, its memory, which is enforced (`tercet.engine.memory_plan`), and what matters there, its
 *priority*. Both may be given: the scenario then decides threads, memory, keys and values, the level the
 rest. What a caller names himself wins over both.
