@@ -36,6 +36,7 @@ class Service:
         self.pool = ModelPool(self.settings)
         self.state: State = "new"
         self.failure: TercetError | None = None
+        self._stopping = False
 
     async def start(self) -> None:
         """Load the models of the settings, one after the other; requests are taken from then on.
@@ -52,7 +53,8 @@ class Service:
             self.failure = error if isinstance(error, TercetError) else None
             await self.pool.close(0)
             raise
-        self.state = "ready"
+        if self.state == "loading":  # and nobody has begun to drain meanwhile
+            self.state = "ready"
 
     async def submit(self, request: GenerationRequest) -> Generation:
         """Queue a request in the model that it names; raises what `ServedModel.submit` does.
@@ -67,11 +69,17 @@ class Service:
             )
         return await self.pool.get(request.model).submit(request)
 
+    def begin_drain(self) -> None:
+        """Take no more requests; what runs goes on. A signal handler may call this."""
+        if self.state not in ("stopped", "failed"):
+            self.state = "draining"
+
     async def stop(self, drain_seconds: float | None = None) -> None:
         """Take no more requests, let those that run finish for a while, end the rest, free everything."""
-        if self.state in ("draining", "stopped"):
+        if self._stopping:
             return
-        self.state = "draining"
+        self._stopping = True
+        self.begin_drain()
         try:
             await self.pool.close(drain_seconds)
         finally:
