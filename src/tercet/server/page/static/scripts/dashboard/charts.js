@@ -1,0 +1,89 @@
+// Lines over the last ten minutes, drawn by uPlot. Each chart says in words what it shows: the drawing itself is one
+// picture for a screen reader.
+
+import uPlot from "../../vendor/uplot/uPlot.esm.js";
+import { element } from "../dom.js";
+import { bytes, count, percent, rate, seconds } from "../figures.js";
+
+const tokens = (value) => rate(value, "tokens/s");
+const clock = (time) => new Date(time * 1000).toLocaleTimeString("en-GB");
+
+const CHARTS = [
+  { title: "Speed", read: tokens, mark: count, lines: [["written", "writing"], ["read", "reading"]] },
+  { title: "Requests", read: count, whole: true, lines: [["running", "running"], ["waiting", "waiting"]] },
+  { title: "First token after", read: seconds, lines: [["firstToken50", "median"], ["firstToken95", "95 %"]] },
+  { title: "Between tokens", read: seconds, lines: [["betweenTokens50", "median"], ["betweenTokens95", "95 %"]] },
+  { title: "Context memory in use", read: percent, highest: 1, lines: [["cache", "in use"]] },
+  { title: "Memory", read: bytes, lines: [["memory", "resident"]] },
+];
+
+const COLOURS = ["--plus", "--minus"];
+const HEIGHT = 150;
+
+export class Charts {
+  constructor(root) {
+    this.probe = element("span", { hidden: true });
+    root.append(this.probe);
+    this.charts = CHARTS.map((chart) => new Chart(chart, root, (name) => this.colour(name)));
+    const redraw = () => this.charts.forEach(({ plot }) => plot.redraw());
+    addEventListener("themechange", redraw);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+  }
+
+  /** A colour of the style sheets as the canvas wants it. */
+  colour(name) {
+    this.probe.style.color = `var(${name})`;
+    return getComputedStyle(this.probe).color;
+  }
+
+  draw(points) {
+    for (const chart of this.charts) chart.draw(points);
+  }
+}
+
+class Chart {
+  constructor({ title, read, mark = read, whole, highest, lines }, root, colour) {
+    Object.assign(this, { title, read, lines });
+    this.keys = lines.map((_, at) => element("span", { className: `chart-key ${["first", "second"][at]}` }));
+    this.frame = element("div", { className: "chart-plot", role: "img" });
+    const caption = element("figcaption", {}, element("h3", {}, title), element("span", { className: "chart-keys" }, ...this.keys));
+    root.append(element("figure", { className: "chart" }, caption, this.frame));
+    const axis = { stroke: () => colour("--ink-soft"), grid: { stroke: () => colour("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
+    const limit = highest ?? (whole ? 4 : 0);
+    const options = {
+      width: 300,
+      height: HEIGHT,
+      pxAlign: false,
+      legend: { show: false },
+      cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
+      scales: { y: { range: (_, __, most) => [0, Math.max(limit, (most ?? 0) * (highest ? 1 : 1.1)) || 1] } },
+      axes: [{ ...axis, space: 80, size: 24, values: (_, splits) => splits.map(clock) }, { ...axis, size: 62, space: 34, values: (_, splits) => splits.map((value) => mark(value)) }],
+      series: [{}, ...lines.map(([, label], at) => ({
+        label, width: 2, stroke: () => colour(COLOURS[at]), points: { show: false }, spanGaps: false,
+        fill: at === 0 ? () => faint(colour(COLOURS[0])) : undefined,
+      }))],
+      hooks: { setCursor: [() => this.#tell()] },
+    };
+    this.plot = new uPlot(options, [[], ...lines.map(() => [])], this.frame);
+    new ResizeObserver(([{ contentRect }]) => contentRect.width && this.plot.setSize({ width: contentRect.width, height: HEIGHT })).observe(this.frame);
+  }
+
+  draw(points) {
+    this.points = points;
+    this.plot.setData([points.map(({ time }) => time), ...this.lines.map(([name]) => points.map((point) => point[name] ?? null))]);
+    this.#tell();
+    const highest = this.lines.map(([name, label]) => {
+      const values = points.map((point) => point[name]).filter((value) => typeof value === "number");
+      return values.length ? `${label} now ${this.read(values.at(-1))}, at most ${this.read(Math.max(...values))}` : `${label}: nothing measured yet`;
+    });
+    this.frame.setAttribute("aria-label", `${this.title}, last ten minutes: ${highest.join("; ")}`);
+  }
+
+  /** The values under the pointer, or else the last ones. */
+  #tell() {
+    const point = this.points?.[this.plot.cursor.idx ?? this.points.length - 1];
+    this.lines.forEach(([name, label], at) => { this.keys[at].textContent = `${label} ${this.read(point?.[name])}`; });
+  }
+}
+
+const faint = (colour) => colour.replace(/^rgb\((.*)\)$/, "rgba($1, 0.12)");

@@ -1,0 +1,91 @@
+// The dashboard, and the state of the server in the top line of every view.
+
+import { byId, element } from "../dom.js";
+import { count, seconds } from "../figures.js";
+import { Feed } from "./feed.js";
+import { FiguresPanel } from "./figures-panel.js";
+
+export class Dashboard {
+  constructor(key) {
+    this.feed = new Feed(key);
+    this.figures = new FiguresPanel(byId("figures"));
+    this.feed.addEventListener("change", () => this.#draw());
+    const pause = byId("pause");
+    pause.addEventListener("click", () => {
+      this.feed.setPaused(!this.feed.isPaused);
+      pause.setAttribute("aria-pressed", String(this.feed.isPaused));
+      pause.textContent = this.feed.isPaused ? "Go on" : "Pause";
+    });
+  }
+
+  setShown(isShown) {
+    this.feed.setShown(isShown);
+    if (isShown) this.#loadCharts();
+  }
+
+  /** The chart library is loaded when somebody first looks. */
+  async #loadCharts() {
+    this.charts ??= import("./charts.js").then(({ Charts }) => new Charts(byId("charts")));
+    this.drawn = await this.charts;
+    this.#draw();
+  }
+
+  #draw() {
+    const { latest, error, points, isShown } = this.feed;
+    drawHealth(latest, error);
+    if (!isShown) return;
+    drawAlerts(latest, error);
+    if (!latest) return;
+    byId("dashboard-subtitle").textContent = `Tercet ${latest.version}, up for ${seconds(latest.uptime_seconds)}`;
+    this.figures.draw(latest);
+    this.drawn?.draw(points);
+    drawTables(latest);
+  }
+}
+
+function drawHealth(latest, error) {
+  const worst = latest?.alerts.some(({ severity }) => severity === "critical");
+  const [state, text] = error ? ["failed", error.status === 401 ? "key needed" : "not reachable"]
+    : !latest ? ["unknown", "connecting"]
+    : latest.problem || worst ? ["failed", latest.problem ?? "needs attention"]
+    : latest.alerts.length ? ["warning", latest.alerts[0].title]
+    : ["ready", "ready"];
+  byId("health").dataset.state = state;
+  if (byId("health-text").textContent !== text) byId("health-text").textContent = text;
+}
+
+function drawAlerts(latest, error) {
+  const problems = [
+    ...(error ? [{ severity: "critical", title: "No figures", message: error.message }] : []),
+    ...(latest?.problem ? [{ severity: "critical", title: "Not ready", message: latest.problem }] : []),
+    ...(latest?.alerts ?? []),
+  ];
+  const rows = problems.length ? problems : latest ? [{ severity: "calm", title: "All is well.", message: "No alert is active." }] : [];
+  const signature = JSON.stringify(rows);
+  const list = byId("alerts");
+  if (list.dataset.signature === signature) return;
+  list.dataset.signature = signature;
+  list.replaceChildren(...rows.map(({ severity, title, message }) =>
+    element("li", { className: severity }, element("strong", {}, title), element("span", {}, message))));
+}
+
+function drawTables({ models, finished, failures }) {
+  const tables = [
+    ["Models", models.map(({ name, context }) => [name, context ? `${count(context)} tokens of context` : ""]), "No model is loaded."],
+    ["How requests ended", rowsOf({ ...finished, ...failures }), "None has ended yet."],
+  ];
+  const signature = JSON.stringify(tables);
+  const root = byId("tables");
+  if (root.dataset.signature === signature) return;
+  root.dataset.signature = signature;
+  root.replaceChildren(...tables.map(([title, rows, none]) => element(
+    "section", { className: "panel" },
+    element("h2", {}, title),
+    rows.length ? table(rows) : element("p", { className: "hint" }, none),
+  )));
+}
+
+const rowsOf = (kinds) => Object.entries(kinds).filter(([, number]) => number > 0).map(([kind, number]) => [kind, count(number)]);
+
+const table = (rows) => element("table", {}, element("tbody", {}, ...rows.map(([name, value]) =>
+  element("tr", {}, element("th", { scope: "row", dir: "auto" }, name), element("td", {}, value)))));
