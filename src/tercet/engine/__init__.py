@@ -11,4 +11,6 @@ checks, by `prompt_lookup` or a `draft` model. `text_output` turns token ids int
 text that is never taken back, `memory` asks the operating system what it all costs. `opening`
 puts an engine together, within a budget if there is one (`memory_plan`); `processors` and `control_groups`
 say what of the machine this process may use.
+
+`mock` is a runner with faults on demand, for tests of what happens when an engine fails.
 """
