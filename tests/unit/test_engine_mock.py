@@ -88,7 +88,7 @@ def test_a_death_ends_the_thread_and_is_told_to_whoever_waits() -> None:
 
 
 def test_faults_of_a_real_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "Runner", opening.Runner)  # undone after the test
+    monkeypatch.setitem(vars(opening), "Runner", vars(opening)["Runner"])  # undone after the test
     inject(Faults(crash_at_step=3))
     with LLM(threads=1) as llm:
         with pytest.raises(RuntimeError, match="step 3 crashes"):

@@ -26,6 +26,7 @@ from tercet.engine import opening
 from tercet.engine.engine import Logits, StepRunner
 from tercet.engine.plan import Chunk
 from tercet.engine.request import Request
+from tercet.engine.runner import Runner
 from tercet.kernels.decoder import Decoder, KvCache
 from tercet.kernels.sampling import sample
 
@@ -94,7 +95,7 @@ class MockRunner:
         return np.array(rows, np.float32).reshape(len(rows), self.vocab_size)
 
     def score(self, token_ids: Sequence[int], num_cached: int, blocks: Sequence[int]) -> Logits:
-        """Logits [tokens, vocab] after every one of the tokens; arithmetic forgets the `num_cached` before."""
+        """Logits [tokens, vocab] after every one of the tokens; arithmetic forgets those before."""
         self._begin_step()
         if self._runner is not None:
             return self._runner.score(token_ids, num_cached, blocks)
@@ -141,9 +142,8 @@ class MockRunner:
 
 def inject(faults: Faults) -> None:
     """Give these faults to every model that this process opens from now on."""
-    real = opening.Runner
 
     def faulty(decoder: Decoder, cache: KvCache) -> MockRunner:
-        return MockRunner(real(decoder, cache), faults)
+        return MockRunner(Runner(decoder, cache), faults)
 
-    opening.Runner = faulty  # type: ignore[assignment, misc]
+    vars(opening)["Runner"] = faulty
