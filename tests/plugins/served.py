@@ -47,8 +47,7 @@ class Server:
             if wait:
                 self._wait_for(r"Serving (.*) at ")
         except BaseException:
-            self.process.kill()
-            self.process.wait()
+            self._end()
             raise
 
     @property
@@ -64,8 +63,10 @@ class Server:
     @property
     def log(self) -> str:
         """What it has written so far."""
-        self._log.seek(0)
-        return self._log.read().decode(errors="replace")
+        if not self._log.closed:
+            self._log.seek(0)
+            self._written = self._log.read().decode(errors="replace")
+        return self._written
 
     def client(self, **options: object) -> httpx.Client:
         """An HTTP client of this server."""
@@ -84,11 +85,18 @@ class Server:
         try:
             found = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+            self._end()
             pytest.fail(f"the server did not stop within {seconds} seconds; its log:\n{self.log}")
+        self._end()
         if found != status:
             pytest.fail(f"the server ended with status {found}, not {status}; its log:\n{self.log}")
+
+    def _end(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        _ = self.log  # the last words, for whoever asks later
+        self._log.close()
 
     def _wait_for(self, pattern: str) -> str:
         end = time.monotonic() + START_SECONDS

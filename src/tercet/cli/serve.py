@@ -62,6 +62,37 @@ def serve(
     max_body: Annotated[
         int, typer.Option("--max-body", min=1, help="Bytes of a request's body.", rich_help_panel=LIMITS)
     ] = 4 * 1024 * 1024,
+    header_timeout: Annotated[
+        float,
+        typer.Option(
+            "--header-timeout",
+            min=0.001,
+            help="Seconds in which the headers of a request must come.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = 10.0,
+    upload_timeout: Annotated[
+        float,
+        typer.Option(
+            "--upload-timeout",
+            min=0.001,
+            help="Seconds in which the body of a request must come.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = 30.0,
+    write_timeout: Annotated[
+        float,
+        typer.Option(
+            "--write-timeout",
+            min=0.001,
+            help="Seconds that a client may take without reading any of its answer.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = 30.0,
+    max_connections: Annotated[
+        int,
+        typer.Option("--max-connections", min=1, help="Connections at one time.", rich_help_panel=LIMITS),
+    ] = 1024,
     drain: Annotated[
         float,
         typer.Option(
@@ -140,6 +171,10 @@ def serve(
         host=host,
         port=port,
         max_body_bytes=max_body,
+        header_timeout_seconds=header_timeout,
+        upload_timeout_seconds=upload_timeout,
+        write_timeout_seconds=write_timeout,
+        max_connections=max_connections,
         drain_seconds=drain,
         drain_delay_seconds=drain_delay,
         batch_folder=batch_dir,

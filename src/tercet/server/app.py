@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from tercet.errors import TercetError
 from tercet.server.errors import ApiError, answer_error, error_response
+from tercet.server.middleware.admission import Admission
 from tercet.server.middleware.departure import Departure
 from tercet.server.middleware.request_log import RequestLog
 from tercet.server.middleware.upload import Upload
@@ -44,6 +45,7 @@ def create_app(service: Service, settings: ServerSettings | None = None) -> Fast
     # The last one added is the outermost.
     app.add_middleware(Departure)
     app.add_middleware(Upload, settings=settings)
+    app.add_middleware(Admission, service=service)
     app.add_middleware(RequestLog)
     for router in ROUTERS:
         app.include_router(router)

@@ -105,7 +105,7 @@ _DECODER = json.JSONDecoder(
 
 
 def _containers(value: Any) -> Iterator[tuple[int, tuple[Any, ...], Any]]:
-    """(depth, path as linked pairs, value) of every object and array; iterative, so that depth is harmless."""
+    """(depth, path as linked pairs, value) of every object and array; a loop, so that depth is harmless."""
     stack: list[tuple[int, tuple[Any, ...], Any]] = [(1, (), value)]
     while stack:
         depth, path, value = stack.pop()

@@ -3,6 +3,7 @@
     headers not complete in time        408 where some had come, and closed in any case
     headers too many or too long        431
     two lengths, a length that is none  400
+    more connections than may be        503
     a reader that takes nothing         the connection is given up, which ends the work for it
     an answer before the whole body     the rest is read for a while, so that the answer arrives, then closed
 
@@ -28,7 +29,16 @@ from tercet.server.settings import ServerSettings
 __all__ = ["hardened_protocol"]
 
 LINGER_SECONDS = 2.0
-STATUS_WORDS = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}
+"""How long the rest of a request is read after its answer: closing earlier could take the answer back."""
+LEAST_PROGRESS_BYTES = 64 * 1024
+"""What a reader must take within the write timeout, if it does not take everything."""
+STATUS_WORDS = {
+    400: b"Bad Request",
+    408: b"Request Timeout",
+    431: b"Request Header Fields Too Large",
+    503: b"Service Unavailable",
+    505: b"HTTP Version Not Supported",
+}
 
 
 def hardened_protocol(settings: ServerSettings) -> type[H11Protocol]:
@@ -53,6 +63,8 @@ class CheckedConnection(h11.Connection):
                 raise h11.RemoteProtocolError("too many headers, or too long", error_status_hint=431)
             if b"content-length" in names and b"transfer-encoding" in names:
                 raise h11.RemoteProtocolError("both Content-Length and Transfer-Encoding")
+            if event.http_version not in (b"1.0", b"1.1"):
+                raise h11.RemoteProtocolError("neither HTTP/1.1 nor HTTP/1.0", error_status_hint=505)
         return event
 
 
@@ -70,47 +82,53 @@ class HardenedProtocol(H11Protocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.conn = CheckedConnection(self.settings)
-        self._header_deadline: asyncio.TimerHandle | None = None
-        self._write_deadline: asyncio.TimerHandle | None = None
+        self._refused = False
+        self._header_timer: asyncio.TimerHandle | None = None
+        self._linger_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+        self._unread_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for headers."""
         super().connection_made(transport)
-        self._await_headers()
+        # Whatever the reader has not taken counts as unread at once, so that no amount of it waits for ever.
+        transport.set_write_buffer_limits(high=0)
+        if len(self.connections) > self.settings.max_connections:
+            message = "the server has as many connections as it may have"
+            self._refuse(ApiError(503, message, code="overloaded", retry_after_seconds=1))
+        else:
+            self._await_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing more to wait for."""
-        self._stop_waiting_for_headers()
-        self._stop_waiting_for_reader()
+        self._header_timer = _stopped(self._header_timer)
+        self._linger_timer = _stopped(self._linger_timer)
+        self._write_timer = _stopped(self._write_timer)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; the deadline of headers ends when they are complete."""
+        """Take bytes, unless the connection has been refused."""
+        if self._refused:
+            return
         super().data_received(data)
-        self._watch_headers()
+        self._watch_request()
 
     def on_response_complete(self) -> None:
         """Wait for the next request, or for the end of the body that was answered too early."""
         super().on_response_complete()
-        if self.transport.is_closing():
-            return
-        if self.conn.their_state is h11.SEND_BODY:
-            self._unset_keepalive_if_required()
-            self.loop.call_later(LINGER_SECONDS, self.transport.close)
-        else:
-            self._watch_headers()
+        if not self.transport.is_closing() and not self._refused:
+            self._watch_request()
 
     def pause_writing(self) -> None:
         """The reader takes less than is written."""
         super().pause_writing()
-        if self._write_deadline is None:
-            seconds = self.settings.write_timeout_seconds
-            self._write_deadline = self.loop.call_later(seconds, self.transport.abort)
+        if self._write_timer is None:
+            self._await_reader()
 
     def resume_writing(self) -> None:
         """The reader has caught up."""
         super().resume_writing()
-        self._stop_waiting_for_reader()
+        self._write_timer = _stopped(self._write_timer)
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP; uvicorn calls this while it handles the error of h11."""
@@ -119,39 +137,48 @@ class HardenedProtocol(H11Protocol):
         self._refuse(ApiError(status, f"{msg} {error}".strip(), code="invalid_http"))
 
     def _refuse(self, error: ApiError) -> None:
-        """Answer with an error, if nothing has been answered yet, and close."""
-        self._stop_waiting_for_headers()
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            body = json.dumps(error_object(error)[1]).encode()
-            headers = [
-                ("content-type", "application/json"),
-                ("content-length", str(len(body))),
-                ("connection", "close"),
-                *error_headers(error).items(),
-            ]
-            reason = STATUS_WORDS.get(error.status, b"")
-            for event in (
-                h11.Response(status_code=error.status, headers=headers, reason=reason),
-                h11.Data(data=body),
-                h11.EndOfMessage(),
-            ):
-                self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
+        """Answer with an error, if nothing has been answered yet, and close when the client has read it."""
+        self._refused = True
+        self._header_timer = _stopped(self._header_timer)
+        self._unset_keepalive_if_required()
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.close()
+            return
+        body = json.dumps(error_object(error)[1]).encode()
+        headers = [
+            ("content-type", "application/json"),
+            ("content-length", str(len(body))),
+            ("connection", "close"),
+            *error_headers(error).items(),
+        ]
+        reason = STATUS_WORDS.get(error.status, b"")
+        response = h11.Response(status_code=error.status, headers=headers, reason=reason)
+        for event in (response, h11.Data(data=body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._linger()
 
-    def _watch_headers(self) -> None:
-        """Run the deadline exactly while a request has begun and its headers are not complete."""
-        if self.conn.their_state is not h11.IDLE:
-            self._stop_waiting_for_headers()
-        elif self.conn.trailing_data[0]:
+    def _watch_request(self) -> None:
+        """Have the timer that the state of the request asks for, and no other."""
+        state = self.conn.their_state
+        if state is h11.IDLE and self.conn.trailing_data[0]:
             self._await_headers()
+        elif state is not h11.IDLE:
+            self._header_timer = _stopped(self._header_timer)
+        if state is h11.SEND_BODY and self.conn.our_state is h11.DONE:
+            self._unset_keepalive_if_required()
+            self._linger()
+        else:
+            self._linger_timer = _stopped(self._linger_timer)
 
     def _await_headers(self) -> None:
-        if self._header_deadline is None:
+        if self._header_timer is None:
             seconds = self.settings.header_timeout_seconds
-            self._header_deadline = self.loop.call_later(seconds, self._headers_too_late)
+            self._header_timer = self.loop.call_later(seconds, self._headers_too_late)
 
     def _headers_too_late(self) -> None:
-        self._header_deadline = None
+        self._header_timer = None
         if self.transport.is_closing():
             return
         if self.conn.trailing_data[0]:
@@ -159,12 +186,22 @@ class HardenedProtocol(H11Protocol):
         else:
             self.transport.close()
 
-    def _stop_waiting_for_headers(self) -> None:
-        if self._header_deadline is not None:
-            self._header_deadline.cancel()
-            self._header_deadline = None
+    def _linger(self) -> None:
+        if self._linger_timer is None:
+            self._linger_timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
-    def _stop_waiting_for_reader(self) -> None:
-        if self._write_deadline is not None:
-            self._write_deadline.cancel()
-            self._write_deadline = None
+    def _await_reader(self) -> None:
+        self._unread_bytes = self.transport.get_write_buffer_size()
+        self._write_timer = self.loop.call_later(self.settings.write_timeout_seconds, self._reader_too_slow)
+
+    def _reader_too_slow(self) -> None:
+        if self._unread_bytes - self.transport.get_write_buffer_size() >= LEAST_PROGRESS_BYTES:
+            self._await_reader()
+        else:
+            self._write_timer = None
+            self.transport.abort()
+
+
+def _stopped(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()

@@ -79,7 +79,6 @@ def serve(
         proxy_headers=False,
         timeout_keep_alive=settings.keep_alive_seconds,  # type: ignore[arg-type]
         timeout_graceful_shutdown=LAST_WORDS_SECONDS,
-        limit_concurrency=settings.max_connections,
     )
     server = DrainingServer(config, service, settings, when_ready)
     server.run(sockets=[opened])

@@ -21,7 +21,8 @@ __all__ = ["CLIENT_GONE", "RequestLog"]
 
 CLIENT_GONE = 499
 ACCEPTABLE = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
-QUIET_PATHS = frozenset({"/livez", "/readyz", "/health", "/metrics"})
+QUIET_PATHS = frozenset({"/livez", "/readyz", "/health", "/metrics", "/dashboard.json"})
+"""Polled every second or so: at debug level unless they fail, as are the files of the page."""
 LOG = logging.getLogger("tercet.access")
 
 
@@ -65,7 +66,8 @@ class RequestLog:
         finally:
             if state.get("client_gone") or (status and not complete):
                 status = CLIENT_GONE
-            quiet = scope["path"] in QUIET_PATHS and status < 400
+            polled = scope["path"] in QUIET_PATHS or scope["path"].startswith("/page/")
+            quiet = polled and status < 400
             LOG.log(
                 logging.DEBUG if quiet else logging.INFO,
                 "request",

@@ -91,14 +91,8 @@ class Upload:
             if len(body) > self.settings.max_body_bytes:
                 raise _too_large(self.settings.max_body_bytes)
             if self.num_held_bytes > self.settings.max_uploading_bytes:
-                message_text = "the server is reading as much as it can hold; try again"
-                raise ApiError(
-                    503,
-                    message_text,
-                    code="overloaded",
-                    retry_after_seconds=1,
-                    headers={"Connection": "close"},
-                )
+                message = "the server is reading as much as it can hold; try again"
+                raise ApiError(503, message, code="overloaded", retry_after_seconds=1)
 
     def _limit(self, scope: Scope) -> int:
         streamed = scope["path"] in STREAMED_PATHS
@@ -125,21 +119,11 @@ class Upload:
 
 
 def _too_large(limit: int) -> ApiError:
-    return ApiError(
-        413,
-        f"the body is larger than {limit} bytes",
-        code="request_too_large",
-        headers={"Connection": "close"},
-    )
+    return ApiError(413, f"the body is larger than {limit} bytes", code="request_too_large")
 
 
 def _too_slow(seconds: float) -> ApiError:
-    return ApiError(
-        408,
-        f"the body was not complete within {seconds:g} seconds",
-        code="upload_timeout",
-        headers={"Connection": "close"},
-    )
+    return ApiError(408, f"the body was not complete within {seconds:g} seconds", code="upload_timeout")
 
 
 class ClientGoneError(Exception):
