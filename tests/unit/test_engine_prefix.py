@@ -54,14 +54,14 @@ def test_an_answer_is_the_beginning_of_the_next_prompt() -> None:
 
 def test_who_comes_while_the_other_still_runs_shares_its_blocks() -> None:
     engine, _ = make_engine(num_blocks=6)
-    first = make_request([1, 2, 3, 4, 5], max_tokens=12)  # 4 blocks
+    first = make_request([1, 2, 3, 4, 5], max_tokens=12)  # 2 blocks to begin with
     engine.submit(first)
     engine.advance(first)
-    second = make_request([1, 2, 3, 4, 6], max_tokens=8)  # 3 blocks, of which 2 are left: one is shared
+    second = make_request([1, 2, 3, 4, 6], max_tokens=8)  # 2 blocks, of which one is shared
     engine.submit(second)
     engine.advance(second)
     assert second.blocks[0] == first.blocks[0]
-    assert engine.pool.num_owned == 6
+    assert engine.pool.num_owned == 3
     finish(engine, first, second)
     assert first.generated_ids == expected([1, 2, 3, 4, 5], 12)
     assert second.generated_ids == expected([1, 2, 3, 4, 6], 8)
@@ -138,7 +138,8 @@ def test_tokens_do_not_depend_on_what_is_kept(
         assert request.generated_ids == expected(request.prompt_ids, 6)
     computed = sum(map(sum, runner.steps))
     reused = sum(request.num_reused for request in requests)
-    assert computed + reused == sum(len(request.prompt_ids) + 5 for request in requests)
+    once = sum(len(request.prompt_ids) + 5 for request in requests)
+    assert once <= computed + reused <= once + engine.stats().recomputed_tokens
     pool = engine.pool
     assert pool.num_owned == 0
     assert pool.num_free + pool.num_cached == num_blocks

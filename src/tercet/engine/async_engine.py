@@ -135,7 +135,7 @@ class AsyncEngine:
 
     def cancel(self, request: Request) -> None:
         """End a request at the next step, from any thread; its stream ends then, and it keeps what it has."""
-        request.cancel_requested = True
+        self.engine.cancel_soon(request)
         self._work.set()
 
     def _check_queue(self, request: Request) -> None:

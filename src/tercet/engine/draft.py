@@ -63,7 +63,7 @@ class DraftModel:
             shadow = Request(
                 request.prompt_ids, request.params, request.max_new_tokens, cache_salt=request.cache_salt
             )
-            if not take_blocks(self._pool, shadow):
+            if not take_blocks(self._pool, shadow, shadow.max_cached):
                 return None
             self._shadows[request] = shadow
         shadow.generated_ids = list(request.generated_ids)

@@ -1,8 +1,10 @@
 """The engine: requests in, tokens out, one batched forward pass a step.
 
-`advance` is called by whoever waits for a token, from any thread: it advances *every* running request,
-so callers that generate at the same time share the weights that a step reads. One request's failure never
-ends the engine: if a step fails, the requests it carried finish with that error and the others go on.
+A step is three verbs: the scheduler *plans* (`tercet.engine.scheduler`), the runner *runs* the plan through
+the decoder, the scheduler *commits* what came out. `advance` is called by whoever waits for a token, from any
+thread: it advances *every* running request, so callers that generate at the same time share the weights that
+a step reads. One request's failure never ends the engine: if a step fails, the requests it carried finish
+with that error and the others go on.
 
 Two things save work and change no token. Where the pool keeps prefixes, full blocks of keys and values are
 published under the name of their tokens (`tercet.engine.prefix_index`), and a request that begins with them
@@ -19,19 +21,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from tercet.engine.kv_blocks import KvBlockPool
-from tercet.engine.plan import Chunk, StepLimits, plan_embedding, plan_step
-from tercet.engine.request import FinishReason, Request
-from tercet.engine.sequence_blocks import publish_blocks, release_blocks, take_blocks
+from tercet.engine.plan import Chunk, StepLimits, plan_embedding
+from tercet.engine.request import Request
+from tercet.engine.scheduler import Scheduler
 from tercet.engine.speculation import Speculation
 from tercet.engine.stats import EngineStats
-from tercet.errors import ContextLengthError
 from tercet.sampling.logprobs import token_logprobs
 
 Logits = npt.NDArray[np.float32]
@@ -77,55 +77,60 @@ class Engine:
     ) -> None:
         self.runner = runner
         self.pool = pool
-        self.limits = limits or StepLimits()
+        self.clock = clock
         self._speculation = speculation
-        self._clock = clock
-        self._inbox: deque[Request] = deque()  # submitted, and not yet seen by a step
-        self._waiting: deque[Request] = deque()
-        self._running: list[Request] = []
+        events = (speculation.released, speculation.checked) if speculation is not None else ()
+        self._scheduler = Scheduler(pool, limits or StepLimits(), *events)
+        self._submitted: deque[Request] = deque()  # what no step has seen yet
+        self._cancelled: deque[Request] = deque()
         self._lock = threading.Lock()
-        self._stats = EngineStats(num_blocks=pool.num_blocks, free_blocks=pool.num_free)
+        self._turnstile = threading.Lock()
+        self._busy_seconds = 0.0
+        self._stats = self._scheduler.stats()
+
+    @property
+    def limits(self) -> StepLimits:
+        """How large a step may become; may be set at any time, and holds for what begins from then on."""
+        return self._scheduler.limits
+
+    @limits.setter
+    def limits(self, limits: StepLimits) -> None:
+        self._scheduler.limits = limits
+
+    # Requests ---------------------------------------------------------------------------------------
 
     def submit(self, request: Request) -> None:
         """Queue a request, without waiting for a step; ContextLengthError when it can never be held."""
-        needed = self.pool.blocks_for(request.max_cached)
-        if needed > self.pool.num_blocks:
-            raise ContextLengthError(
-                f"the request may need {request.max_cached} tokens of context and the KV cache holds "
-                f"{self.pool.num_blocks * self.pool.block_tokens}; shorten the prompt or lower max_tokens"
-            )
-        request.submitted_at = self._clock()
-        self._inbox.append(request)
+        self._scheduler.check(request)
+        request.submitted_at = self.clock()
+        self._submitted.append(request)
+
+    def cancel_soon(self, request: Request) -> None:
+        """End a request at the next step; takes no lock, so finalizers and signal handlers may call it."""
+        request.cancel_requested = True
+        self._cancelled.append(request)
 
     def cancel(self, request: Request) -> None:
         """Stop a request and free its memory; does nothing if it has finished."""
-        request.cancel_requested = True
-        with self._lock:
-            self._receive()
-            self._end_cancelled()
+        if not request.finished:
+            self.cancel_soon(request)
+            with self._exclusively():
+                self._receive()
 
     def advance(self, request: Request) -> None:
         """Move every request on by one step, unless this one has finished meanwhile."""
-        with self._lock:
+        with self._exclusively():
             if not request.finished:
                 self._step()
 
     def step(self) -> bool:
         """Move every request on by one step; False when there was none."""
-        with self._lock:
-            if not (self._inbox or self._waiting or self._running):
+        with self._exclusively():
+            self._receive()
+            if not self._scheduler.has_work:
                 return False
             self._step()
             return True
-
-    @property
-    def clock(self) -> Callable[[], float]:
-        """What tells the time of requests."""
-        return self._clock
-
-    def stats(self) -> EngineStats:
-        """What has been done so far, after the latest step."""
-        return replace(self._stats)
 
     def raise_error(self, request: Request) -> None:
         """Raise what ended the request, if it was an error."""
@@ -141,9 +146,15 @@ class Engine:
                 self.advance(request)
             self.raise_error(request)
 
+    def stats(self) -> EngineStats:
+        """What has been done so far, as it was after the latest step."""
+        return self._stats
+
+    # Whole texts ------------------------------------------------------------------------------------
+
     def score(self, token_ids: Sequence[int]) -> Logits:
         """Logits [tokens, vocab] of one sequence, computed in chunks beside whatever else is running."""
-        with self._lock, self._blocks([len(token_ids)]) as blocks:
+        with self._exclusively(), self._blocks([len(token_ids)]) as blocks:
             size = self.limits.max_step_tokens
             parts = [
                 self.runner.score(token_ids[begin : begin + size], begin, blocks[0])
@@ -157,7 +168,7 @@ class Engine:
         runs = plan_embedding(lengths, self.pool.num_blocks, self.pool.block_tokens, self.limits)
         parts = []
         for run in runs:
-            with self._lock, self._blocks([lengths[index] for index in run]) as blocks:
+            with self._exclusively(), self._blocks([lengths[index] for index in run]) as blocks:
                 texts = [sequences[index] for index in run]
                 parts.append(self.runner.embed(texts, blocks, self.limits.max_step_tokens))
         return np.concatenate(parts)
@@ -166,128 +177,66 @@ class Engine:
     def _blocks(self, lengths: Sequence[int]) -> Iterator[list[list[int]]]:
         """Own blocks for sequences of these lengths for a while."""
         counts = [self.pool.blocks_for(length) for length in lengths]
-        while self.pool.num_available < sum(counts):
-            self._step()  # running requests hold the rest; they end
+        while self.pool.num_available < sum(counts) and self._scheduler.running:
+            self._step(admits=False)  # running requests hold the rest; they end, and no others begin
         owned = [self.pool.allocate(count) for count in counts]
         try:
             yield owned
         finally:
             self.pool.release(itertools.chain.from_iterable(owned))
 
-    def _receive(self) -> None:
-        while self._inbox:
-            self._waiting.append(self._inbox.popleft())
-            self._stats.started += 1
+    # One step ---------------------------------------------------------------------------------------
 
-    def _step(self) -> None:
+    @contextlib.contextmanager
+    def _exclusively(self) -> Iterator[None]:
+        """Hold the lock. Who waits for it gets it next, even from a thread that wants it back at once."""
+        with self._turnstile:
+            self._lock.acquire()
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _receive(self) -> None:
+        """Tell the scheduler what has happened since the last step."""
+        scheduler = self._scheduler
+        scheduler.now = self.clock()
+        while self._submitted:
+            scheduler.submit(self._submitted.popleft())
+        while self._cancelled:
+            scheduler.cancel(self._cancelled.popleft())
+        self._take_stock()
+
+    def _step(self, admits: bool = True) -> None:
+        scheduler = self._scheduler
         self._receive()
-        self._end_cancelled()
-        self._admit()
-        carried = list(self._running)
+        begin = scheduler.now
+        carried = list(scheduler.running)
         try:
             if self._speculation is not None:
                 self._speculation.propose([one for one in carried if one.is_generating])
-            chunks = plan_step(self._running, self.limits)
-            if not chunks:
-                return
-            carried = [chunk.request for chunk in chunks]
-            logits = self.runner.run(chunks)
+            chunks = scheduler.plan(admits)
+            if chunks:
+                carried = [chunk.request for chunk in chunks]
+                logits = self.runner.run(chunks)
         except Exception as error:
             for request in carried:
-                self._fail(request, error)
-            return
-        self._commit(chunks, logits)
+                scheduler.fail(request, error)
+            chunks = ()
+        scheduler.now = self.clock()
+        if chunks:
+            scheduler.commit(chunks, lambda request, row: self._draw(request, logits[row]))
+        self._busy_seconds += scheduler.now - begin
+        self._take_stock()
 
-    def _end_cancelled(self) -> None:
-        for request in [*self._running, *self._waiting]:
-            if request.cancel_requested and request.cancel_error is not None:
-                self._fail(request, request.cancel_error)
-            elif request.cancel_requested:
-                self._finish(request, "cancelled")
+    def _draw(self, request: Request, row: Logits) -> int:
+        token = self.runner.sample(row, request)
+        num_top = request.params.logprobs
+        if num_top is not None and token not in request.stop_ids:
+            request.logprobs.append(token_logprobs(row, token, num_top))
+        return token
 
-    def _admit(self) -> None:
-        """Let waiting requests run, in order, while there is room in the step and in the cache."""
-        room = self.limits.max_step_tokens - sum(request.num_pending for request in self._running)
-        while self._waiting and room > 0 and len(self._running) < self.limits.max_sequences:
-            if not take_blocks(self.pool, self._waiting[0]):
-                break
-            request = self._waiting.popleft()
-            request.is_running = True
-            self._running.append(request)
-            room -= request.num_pending
-
-    def _commit(self, chunks: Sequence[Chunk], logits: Logits) -> None:
-        begin = 0
-        for chunk in chunks:
-            end = begin + chunk.num_drawn
-            try:
-                self._commit_chunk(chunk, logits[begin:end])
-            except Exception as error:
-                self._fail(chunk.request, error)
-            begin = end
-
-    def _commit_chunk(self, chunk: Chunk, logits: Logits) -> None:
-        request = chunk.request
-        proposed, request.proposed_ids = request.proposed_ids[: chunk.num_proposed], []
-        request.num_cached += chunk.num_tokens - chunk.num_proposed
-        publish_blocks(self.pool, request)
-        num_accepted = 0
-        for index, row in enumerate(logits):
-            token = self.runner.sample(row, request)
-            is_accepted = proposed[index : index + 1] == [token]
-            self._accept(request, token, row)
-            if request.finished or not is_accepted:
-                break
-            num_accepted += 1
-            request.num_cached += 1  # the guess was in the step, so its keys and values are there
-            publish_blocks(self.pool, request)
-        if chunk.samples:
-            request.num_draws += 1
-        if proposed:
-            request.num_proposed += len(proposed)
-            request.num_accepted += num_accepted
-            if self._speculation is not None and not request.finished:
-                self._speculation.checked(request, len(proposed), num_accepted)
-
-    def _accept(self, request: Request, token: int, row: Logits) -> None:
-        if request.first_token_at is None:
-            request.first_token_at = self._clock()
-        if token in request.stop_ids:
-            request.stop_id = token
-            self._finish(request, "stop")
-            return
-        params, constraint = request.params, request.constraint
-        if constraint is not None:
-            constraint.accept(token)
-        if params.logprobs is not None:
-            request.logprobs.append(token_logprobs(row, token, params.logprobs))
-        request.generated_ids.append(token)  # last: a reader in another thread takes as many of the others
-        may_stop = len(request.generated_ids) > params.min_tokens
-        has_ended = request.output is not None and request.output.push(token, may_stop)
-        if has_ended or (constraint is not None and constraint.is_finished):
-            self._finish(request, "stop")
-        elif len(request.generated_ids) == request.max_new_tokens:
-            self._finish(request, "length")
-
-    def _finish(self, request: Request, reason: FinishReason) -> None:
-        if request.output is not None:
-            request.output.finish()
-            if request.output.stop_string is not None and reason == "length":
-                reason = "stop"  # the very last bytes completed a stop string
-        self._retire(request)
-        request.finish_reason = reason  # last: whoever waits in another thread looks at this
-
-    def _fail(self, request: Request, error: Exception) -> None:
-        self._retire(request)
-        request.error = error
-
-    def _retire(self, request: Request) -> None:
-        request.finished_at = self._clock()
-        request.is_running = False
-        release_blocks(self.pool, request)
-        if self._speculation is not None:
-            self._speculation.forget(request)
-        if request in self._running:
-            self._running.remove(request)
-        elif request in self._waiting:
-            self._waiting.remove(request)
+    def _take_stock(self) -> None:
+        stats = self._scheduler.stats()
+        stats.busy_seconds = self._busy_seconds
+        self._stats = stats

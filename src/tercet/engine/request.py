@@ -26,7 +26,7 @@ class Request:
 
     `params.seed` is a number here: where the caller gave none, one was drawn, so that every result can be
     repeated. `max_new_tokens`, at least 1, is already limited by the context. Setting `cancel_requested`
-    ends the request at the next step and needs no lock, so that a finalizer may do it; with `cancel_error`
+    ends the request at the next step (`Engine.cancel_soon` for one that may still wait); with `cancel_error`
     it then ends with that error. Times are readings of the engine's clock, in seconds.
     """
 
@@ -62,7 +62,10 @@ class Request:
     cancel_requested: bool = False
     cancel_error: BaseException | None = None
 
+    number: int = -1  # how many were submitted before it
     is_running: bool = False
+    num_preemptions: int = 0  # how often it lost its memory to another, and had to compute it again
+    num_lost: int = 0  # tokens that were in the cache when it lost it the last time
     submitted_at: float = 0.0
     started_at: float | None = None  # when it was given memory for the first time
     first_token_at: float | None = None

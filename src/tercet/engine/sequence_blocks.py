@@ -1,8 +1,9 @@
 """How a sequence comes by its blocks of the cache, and what it leaves for others.
 
-It takes all blocks that it could ever need before its first step: nobody has to be evicted, and nothing can
-deadlock. Those of its beginning that others have computed already it shares, to read them; the others
-it fills, and publishes each when it is full.
+It begins with blocks for the tokens that are known: its prompt, and what it had generated before it was
+preempted. Those of its beginning that others (or itself) have computed already it shares, to read them; the
+others it fills, and publishes each when it is full. For every token more it takes another block when it
+needs one.
 """
 
 from __future__ import annotations
@@ -10,23 +11,42 @@ from __future__ import annotations
 from tercet.engine.kv_blocks import KvBlockPool
 from tercet.engine.request import Request
 
-__all__ = ["publish_blocks", "release_blocks", "take_blocks"]
+__all__ = ["extend_blocks", "publish_blocks", "release_blocks", "take_blocks"]
 
 
-def take_blocks(pool: KvBlockPool, request: Request) -> bool:
-    """Give a request its blocks, the known beginning of its prompt among them; False when they are too few.
+def take_blocks(pool: KvBlockPool, request: Request, num_tokens: int, spare: int = 0) -> bool:
+    """Give a request its first blocks, the known beginning of its tokens among them.
 
-    The last token of the prompt is always computed: what follows is drawn from its logits.
+    The last token that is known is always computed: what follows is drawn from its logits.
+
+    Args:
+        pool: the blocks.
+        request: one that owns none.
+        num_tokens: positions that the blocks must hold, at least those of the known tokens.
+        spare: how many blocks must be left for others.
+
+    Returns:
+        False, with nothing taken, when they are too few.
     """
-    num_full = (len(request.prompt_ids) - 1) // pool.block_tokens if pool.keeps_prefixes else 0
+    num_full = (request.num_tokens - 1) // pool.block_tokens if pool.keeps_prefixes else 0
     shared = pool.find(request.prefix_keys(num_full, pool.block_tokens))
-    count = pool.blocks_for(request.max_cached) - len(shared)
-    if not pool.can_allocate(count, shared):
+    count = pool.blocks_for(num_tokens) - len(shared)
+    if not pool.can_allocate(count + spare, shared):
         return False
     pool.share(shared)
     request.blocks = shared + pool.allocate(count)
     request.num_published = len(shared)
-    request.num_cached = request.num_reused = len(shared) * pool.block_tokens
+    request.num_cached = len(shared) * pool.block_tokens
+    return True
+
+
+def extend_blocks(pool: KvBlockPool, request: Request, num_tokens: int) -> bool:
+    """Give a request as many blocks more as this many positions need; False when they are too few."""
+    missing = pool.blocks_for(num_tokens) - len(request.blocks)
+    if missing > pool.num_available:
+        return False
+    if missing > 0:
+        request.blocks += pool.allocate(missing)
     return True
 
 
@@ -41,6 +61,7 @@ def publish_blocks(pool: KvBlockPool, request: Request) -> None:
 
 
 def release_blocks(pool: KvBlockPool, request: Request) -> None:
-    """Take a request's blocks back."""
+    """Take a request's blocks back; nothing of it is in the cache from now on."""
     blocks, request.blocks = request.blocks, []
+    request.num_cached = request.num_published = 0
     pool.release(blocks)

@@ -41,7 +41,7 @@ class Proposer(Protocol):
         """At most `counts[i]` tokens, at least 1, that may follow those of each request."""
 
     def forget(self, request: Request) -> None:
-        """The request has ended, whether or not anything was ever proposed for it."""
+        """The request has ended or rests, whether or not anything was ever proposed for it."""
 
 
 @dataclass
@@ -95,7 +95,8 @@ class Speculation:
         """Learn how many of the guesses of a request were right."""
         self._paces[request].checked(num_proposed, num_accepted)
 
-    def forget(self, request: Request) -> None:
-        """The request has ended."""
-        self._paces.pop(request, None)
+    def released(self, request: Request) -> None:
+        """The request has ended, or waits again and has lost its memory."""
+        if request.finished:
+            self._paces.pop(request, None)
         self.proposer.forget(request)

@@ -53,7 +53,7 @@ class TextStream(Iterator[str]):
 
     def stop(self) -> None:
         """Ask the generation to end at its next step; takes no lock, so a signal handler may call it."""
-        self._request.cancel_requested = True
+        self._engine.cancel_soon(self._request)
 
     def close(self) -> None:
         """Stop generating and free the memory; the text so far stays in `result`."""
