@@ -15,6 +15,8 @@ from tercet.cli.border import error_border
 COMMANDS = (
     "run",
     "chat",
+    "batch",
+    "serve",
     "pull",
     "list",
     "rm",
