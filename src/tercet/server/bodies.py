@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 from fastapi import Depends
 from fastapi import Request as FastApiRequest
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 from starlette.requests import Request
 
 from tercet.server.errors import ApiError
@@ -108,8 +109,8 @@ def _refusal(error: ValidationError, value: Any) -> ApiError:
     """The first mistake, in OpenAI's words for its kind; how many more there are."""
     details = error.errors(include_url=False, include_context=False, include_input=False)
     # Where a field may be of several types, each of them says why not: the deepest knew most.
-    detail = max(details, key=lambda one: (len(_real_path(one["loc"], value)), one["type"] == "missing"))
-    path = _real_path(detail["loc"], value)
+    detail = max(details, key=lambda one: (len(_real_path(one, value)), one["type"] == "missing"))
+    path = _real_path(detail, value)
     param = path_text(path) or None
     kind = detail["type"]
     code = "invalid_value"
@@ -119,27 +120,28 @@ def _refusal(error: ValidationError, value: Any) -> ApiError:
     elif kind.endswith("_type") or kind in ("int_from_float",):
         code = "invalid_type"
     if kind == "unsupported":
-        code = "unsupported_value"
+        code, message = "unsupported_value", f"{param or 'the body'}: {detail['msg']}"
     elif kind == "value_error":
         message = detail["msg"].removeprefix("Value error, ")
     elif kind != "missing":
         message = f"{param or 'the body'}: {message}; got {_kind(_at(value, path))}"
-    others = {path_text(_real_path(one["loc"], value)) for one in details} - {param, ""}
+    others = {path_text(_real_path(one, value)) for one in details} - {param, ""}
     if others:
         message += f" (and {len(others)} more parameters are wrong)"
     return ApiError(400, message, param=param, code=code)
 
 
-def _real_path(location: tuple[int | str, ...], value: Any) -> tuple[str | int, ...]:
+def _real_path(detail: ErrorDetails, value: Any) -> tuple[str | int, ...]:
     """Of pydantic's location what exists in the body: not the names of the branches of a union."""
+    location = detail["loc"]
     path: list[str | int] = []
     for number, part in enumerate(location):
         if isinstance(value, dict) and isinstance(part, str):
             if part in value:
                 value = value[part]
                 path.append(part)
-            elif number == len(location) - 1:
-                path.append(part)  # the one that is missing
+            elif number == len(location) - 1 and detail["type"] == "missing":
+                path.append(part)
         elif isinstance(value, list) and isinstance(part, int) and part < len(value):
             value = value[part]
             path.append(part)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from tercet.server.completions import router as completions
 from tercet.server.operations import router as operations
+from tercet.server.page import router as page
 
 __all__ = ["ROUTERS"]
 
-ROUTERS: tuple[APIRouter, ...] = (operations,)
+ROUTERS: tuple[APIRouter, ...] = (completions, operations, page)
