@@ -148,6 +148,9 @@ def test_a_repeated_prompt_is_found_in_the_cache(client: httpx.Client) -> None:
     [
         ({"suffix": "the end"}, "suffix"),
         ({"prompt": []}, "prompt"),
+        ({"prompt": ["a", 1]}, "prompt[1]"),
+        ({"prompt": [1, "a"]}, "prompt[1]"),
+        ({"prompt": [[1], []]}, "prompt[1]"),
         ({"prompt": {"text": "a"}}, "prompt"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"max_tokens": True}, "max_tokens"),

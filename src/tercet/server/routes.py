@@ -5,9 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from tercet.server.completions import router as completions
+from tercet.server.embeddings import router as embeddings
 from tercet.server.operations import router as operations
 from tercet.server.page import router as page
 
 __all__ = ["ROUTERS"]
 
-ROUTERS: tuple[APIRouter, ...] = (completions, operations, page)
+ROUTERS: tuple[APIRouter, ...] = (completions, embeddings, operations, page)

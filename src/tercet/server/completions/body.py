@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from tercet.server.generation.constraints import ConstraintFields
+from tercet.server.generation.inputs import Texts, as_list
 from tercet.server.generation.refusals import contradiction, refused
 from tercet.server.generation.sampling import SamplingFields
 from tercet.server.streaming.options import StreamOptions
@@ -14,17 +15,13 @@ from tercet.server.streaming.options import StreamOptions
 __all__ = ["CompletionBody"]
 
 DEFAULT_MAX_TOKENS = 16
-MOST_PROMPTS = 512
-TokenId = Annotated[int, Field(ge=0, lt=2**31)]
-TokenIds = Annotated[list[TokenId], Field(min_length=1)]
-Prompts = Annotated[list[str], Field(min_length=1, max_length=MOST_PROMPTS)]
-TokenPrompts = Annotated[list[TokenIds], Field(min_length=1, max_length=MOST_PROMPTS)]
+MOST_ANSWERS = 512
 
 
 class CompletionBody(SamplingFields, ConstraintFields):
     """Texts to be continued."""
 
-    prompt: str | TokenIds | Prompts | TokenPrompts
+    prompt: Texts
     model: str | None = Field(None, max_length=512)
     """None is the server's first model."""
     max_tokens: int = Field(DEFAULT_MAX_TOKENS, ge=1)
@@ -47,18 +44,14 @@ class CompletionBody(SamplingFields, ConstraintFields):
             raise contradiction("best_of", "needs whole answers to choose from, and stream asks for pieces")
         if self.echo and self.logprobs is not None:
             raise contradiction("echo", "gives the prompt without logprobs; leave one of them out")
-        if self.num_generations > MOST_PROMPTS:
-            raise contradiction("prompt", f"asks, with n or best_of, for more than {MOST_PROMPTS} answers")
+        if self.num_generations > MOST_ANSWERS:
+            raise contradiction("prompt", f"asks, with n or best_of, for more than {MOST_ANSWERS} answers")
         return self
 
     @property
     def prompts(self) -> list[str | list[int]]:
         """One or several texts, or lists of token ids."""
-        if isinstance(self.prompt, str):
-            return [self.prompt]
-        if isinstance(self.prompt[0], int):
-            return [[*map(int, self.prompt)]]  # type: ignore[arg-type]
-        return list(self.prompt)  # type: ignore[arg-type]
+        return as_list(self.prompt)
 
     @property
     def candidates(self) -> int:

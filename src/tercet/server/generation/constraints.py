@@ -77,9 +77,10 @@ class ConstraintFields(StrictModel):
         return next(iter(asked.values()), None)
 
     def _asked(self) -> dict[str, ConstraintSpec | None]:
-        vllm = self.structured_outputs or StructuredOutputs()
+        vllm = self.structured_outputs or StructuredOutputs.model_validate({})
+        openai = self.response_format
         return {
-            "response_format": self.response_format and format_constraint(self.response_format),
+            "response_format": None if openai is None else format_constraint(openai),
             "structured_outputs.json": _schema(vllm.json_),
             "structured_outputs.regex": _spec("regex", vllm.regex),
             "structured_outputs.choice": _choice(vllm.choice),
