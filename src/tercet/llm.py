@@ -28,7 +28,7 @@ import numpy.typing as npt
 from tercet.engine.engine import Engine
 from tercet.engine.memory import MemoryUsage, measure_memory
 from tercet.engine.memory_plan import MemoryPlan
-from tercet.engine.opening import load_for, open_engine
+from tercet.engine.opening import conversation_template, load_for, open_engine
 from tercet.engine.processors import available_cores
 from tercet.engine.request import Request
 from tercet.engine.result import GenerationResult, result_of
@@ -106,9 +106,10 @@ class LLM:
         loaded = load_for(self.path, self.settings)
         self.config: ModelConfig = loaded.config
         self.name: str = str(loaded.metadata.get("name") or self.path.stem)
+        self.weight_types: tuple[str, ...] = tuple(sorted({one.type for one in loaded.tensors.values()}))
         self._generation_config = loaded.generation_config
         self._tokenizer = loaded.tokenizer() if loaded.tokenizer_json is not None else None
-        self._chat_template = loaded.conversation_template(self._tokenizer)
+        self._chat_template = conversation_template(loaded, self._tokenizer)
         drafting = None if draft is None else load_for(resolve(draft), self.settings)
         opened = open_engine(loaded, self.settings, isa, max_context, drafting)
         self.isa: str = opened.isa
@@ -351,6 +352,7 @@ class LLM:
             raise UnsupportedModelError(f"{self.path} makes embeddings and predicts no tokens; use embed")
         if not prompt_ids:
             raise ParameterError("the prompt has no tokens")
+        settings.check_vocabulary(self.config.vocab_size)
         room = self.max_context - len(prompt_ids)
         if room < 1:
             raise ContextLengthError(

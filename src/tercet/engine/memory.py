@@ -53,6 +53,15 @@ def measure_memory(model: Path, kv_cache_bytes: int, proc: Path = Path("/proc"))
     )
 
 
+def resident_bytes(proc: Path = Path("/proc")) -> int | None:
+    """The resident size of this process, from the cheapest source: to be asked every second.
+
+    The kernel's own counter (`VmRSS`) may lag by some pages of each thread; `measure_memory` walks them all.
+    """
+    size = _kilobyte_field(proc / "self" / "status", "VmRSS:")
+    return _resident(proc) if size is None else size
+
+
 def peak_resident_bytes(proc: Path = Path("/proc")) -> int | None:
     """The largest resident size that this process has had, or None where nothing counts it."""
     peak = _kilobyte_field(proc / "self" / "status", "VmHWM:")

@@ -27,8 +27,9 @@ from tercet.errors import ParameterError, UnsupportedModelError
 from tercet.kernels.decoder import Decoder, KvCache
 from tercet.models.loading import LoadedModel, load_model
 from tercet.models.profiles import EngineSettings
+from tercet.tokenization import ChatTemplate, Tokenizer
 
-__all__ = ["OpenModel", "load_for", "open_engine"]
+__all__ = ["OpenModel", "conversation_template", "load_for", "open_engine"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,18 @@ def load_for(path: Path, settings: EngineSettings) -> LoadedModel:
     limit = settings.memory_bytes
     is_too_large = limit is not None and path.is_file() and path.stat().st_size > limit
     return load_model(path, weights_memory="mapped" if is_too_large else settings.weights_memory)
+
+
+def conversation_template(loaded: LoadedModel, tokenizer: Tokenizer | None) -> ChatTemplate | None:
+    """Make a model's chat template over its tokenizer; None where one of them is missing."""
+    if loaded.chat_template is None or tokenizer is None:
+        return None
+    config = loaded.config
+    bos, *eos = (
+        "" if token_id is None else tokenizer.token_bytes(token_id).decode()
+        for token_id in (config.bos_token_id, *config.eos_token_ids[:1])
+    )
+    return ChatTemplate(loaded.chat_template, tokenizer, bos_token=bos, eos_token="".join(eos))
 
 
 def open_engine(

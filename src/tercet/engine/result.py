@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from tercet.engine.request import Request
+from tercet.sampling.logprobs import TokenLogprobs
 from tercet.sampling.params import SamplingParams
 
 
@@ -19,7 +20,8 @@ class GenerationResult:
     "stop" (end-of-text token or stop string), "length" (`max_tokens` or the context is used up) or
     "cancelled". Times are wall-clock seconds from the moment the request was submitted; `tokens_per_second`
     is `generated_tokens / generation_time_seconds`. `cached_tokens` of the prompt were not computed, since an
-    earlier request had begun with them (`cache_hit`). `metadata` says more: the seed and sampling in force,
+    earlier request had begun with them (`cache_hit`). `logprobs` are there where they were asked for, one for each
+    token. `response_cached` says that a service remembered the whole response. `metadata` says more: the seed and sampling in force,
     what stopped the text, the speed of reading the prompt (of what was computed of it) and of generating
     apart, and where tokens were guessed, how many, and how many of the guesses were right.
     """
@@ -34,6 +36,8 @@ class GenerationResult:
     tokens_per_second: float
     cache_hit: bool = False
     cached_tokens: int = 0
+    logprobs: list[TokenLogprobs] = field(default_factory=list)
+    response_cached: bool = False
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -59,6 +63,7 @@ def result_of(request: Request, metadata: Mapping[str, Any]) -> GenerationResult
         tokens_per_second=_rate(generated, total),
         cache_hit=request.num_reused > 0,
         cached_tokens=request.num_reused,
+        logprobs=list(request.logprobs),
         metadata={
             "seed": request.params.seed,
             "sampling": _sampling(request.params),

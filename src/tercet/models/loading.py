@@ -36,7 +36,7 @@ from tercet.models.tensor_names import is_ternary, tensor_shapes
 from tercet.quantization.packings import packing as packing_of
 from tercet.quantization.planes import PLANES
 from tercet.quantization.ternary_tensor import TernaryTensor
-from tercet.tokenization import ChatTemplate, Tokenizer
+from tercet.tokenization import Tokenizer
 from tercet.tokenization.model_file import read_tokenizer_model_file
 
 __all__ = ["LoadedModel", "TensorInfo", "load_model", "may_be_planes", "may_be_ternary"]
@@ -122,17 +122,6 @@ class LoadedModel:
                 f"expected at most the {self.config.vocab_size} of the model. They do not belong together."
             )
         return tokenizer
-
-    def conversation_template(self, tokenizer: Tokenizer | None) -> ChatTemplate | None:
-        """Make the model's chat template over its tokenizer; None where one of them is missing."""
-        if self.chat_template is None or tokenizer is None:
-            return None
-        config = self.config
-        bos, *eos = (
-            "" if token_id is None else tokenizer.token_bytes(token_id).decode()
-            for token_id in (config.bos_token_id, *config.eos_token_ids[:1])
-        )
-        return ChatTemplate(self.chat_template, tokenizer, bos_token=bos, eos_token="".join(eos))
 
 
 def load_model(

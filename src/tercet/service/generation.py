@@ -53,6 +53,7 @@ class Generation(AsyncIterator[TokenEvent]):
     Attributes:
         request: what was asked for.
         model: the name of the model that answers.
+        num_received: tokens that have been read.
         outcome: how it ended, None before.
         error: what ended it, if that was an error.
     """
@@ -78,6 +79,7 @@ class Generation(AsyncIterator[TokenEvent]):
         self._engine = engine
         self._observers = observers
         self._on_result = on_result
+        self.num_received = 0
         self._last_at = arrived_at
         self._result: GenerationResult | None = None
         self._loop = asyncio.get_running_loop()
@@ -123,6 +125,7 @@ class Generation(AsyncIterator[TokenEvent]):
             self._stop_timer(1)
         for observer in self._observers:
             observer.received(self, event, event.at - self._last_at)
+        self.num_received += len(event.token_ids)
         self._last_at = event.at
         return event
 

@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Sequence
 
 from tercet.errors import ModelNotFoundError, ParameterError, UnavailableError
+from tercet.monitoring.metrics import ServiceMetrics
 from tercet.service.generation import GenerationObserver
 from tercet.service.served_model import ServedModel
 from tercet.service.settings import ServiceSettings
@@ -25,12 +26,18 @@ class ModelPool:
     Args:
         settings: the limits of every model.
         observers: who hears of every request.
+        metrics: what counts for every model, if anything does.
     """
 
     def __init__(
-        self, settings: ServiceSettings | None = None, *, observers: Sequence[GenerationObserver] = ()
+        self,
+        settings: ServiceSettings | None = None,
+        *,
+        observers: Sequence[GenerationObserver] = (),
+        metrics: ServiceMetrics | None = None,
     ) -> None:
         self.settings = settings or ServiceSettings()
+        self._metrics = metrics
         self._observers = observers
         self._models: dict[str, ServedModel] = {}
         self._loading: set[str] = set()
@@ -84,7 +91,7 @@ class ModelPool:
         if model.name in self._models:
             await model.close(0)
             raise ParameterError(f"a model {model.name} is loaded already; give this one another name")
-        self._models[model.name] = model
+        self._offer(model)
         return model
 
     async def unload(self, name: str, drain_seconds: float | None = None) -> None:
@@ -95,7 +102,7 @@ class ModelPool:
         """
         model = self.get(name)
         del self._models[name]
-        await model.close(drain_seconds)
+        await self._close(model, drain_seconds)
 
     async def reload(self, name: str, path: str | None = None) -> ServedModel:
         """Replace a model by the file at `path`, or by what its own path now holds, without a gap.
@@ -109,9 +116,9 @@ class ModelPool:
         old = self.get(name)
         model = await self._open(name, str(old.llm.path) if path is None else path)
         replaced = self._models.get(name)
-        self._models[name] = model
+        self._offer(model)
         if replaced is not None:
-            task = asyncio.create_task(replaced.close())
+            task = asyncio.create_task(self._close(replaced))
             self._draining.add(task)
             task.add_done_callback(self._draining.discard)
         return model
@@ -119,7 +126,7 @@ class ModelPool:
     async def close(self, drain_seconds: float | None = None) -> None:
         """Unload every model, all at once."""
         models, self._models = list(self._models.values()), {}
-        await asyncio.gather(*(model.close(drain_seconds) for model in models))
+        await asyncio.gather(*(self._close(model, drain_seconds) for model in models))
         await asyncio.gather(*self._draining)
 
     async def _open(self, name: str, path: str | None) -> ServedModel:
@@ -129,3 +136,15 @@ class ModelPool:
         finally:
             with contextlib.suppress(KeyError):
                 self._loading.remove(name)
+
+    def _offer(self, model: ServedModel) -> None:
+        if self._metrics is not None:
+            self._metrics.watch(model.name, model.engine, model.llm.max_context)
+        self._models[model.name] = model
+
+    async def _close(self, model: ServedModel, drain_seconds: float | None = None) -> None:
+        try:
+            await model.close(drain_seconds)
+        finally:
+            if self._metrics is not None:
+                self._metrics.forget(model.name, model.engine)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tercet.errors import ParameterError
+from tercet.sampling.constraints import ConstraintSpec
 from tercet.sampling.params import SamplingParams
 from tercet.tokenization.chat_template import Message
 
@@ -40,8 +41,8 @@ class GenerationRequest:
     parallel_tool_calls: bool = True
     params: SamplingParams = field(default_factory=SamplingParams)
     """Fields that are not named here are as the model came with them."""
-    constraint: Any = None
-    """What the answer must look like, a `ConstraintSpec`; None for any text."""
+    constraint: ConstraintSpec | None = None
+    """What the answer must look like; None for any text."""
     priority: int = 0
     """Lower runs first."""
     tenant: str = ""

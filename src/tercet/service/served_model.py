@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -17,12 +18,16 @@ import numpy.typing as npt
 
 from tercet.engine.async_engine import AsyncEngine
 from tercet.engine.request import Request
-from tercet.errors import ContextLengthError, TercetError, UnavailableError
+from tercet.errors import ContextLengthError, TercetError, UnavailableError, UnsupportedModelError
+from tercet.formats.floats import FLOAT_TYPES
 from tercet.llm import LLM, Prompt
+from tercet.sampling.constraints import compile_constraint
 from tercet.sampling.params import SamplingParams
 from tercet.service.generation import Generation, GenerationObserver
 from tercet.service.request import GenerationRequest
 from tercet.service.settings import ServiceSettings
+from tercet.tokenization import ChatTemplate
+from tercet.tokenization.plain_template import PLAIN_STOP, PLAIN_TEMPLATE
 
 __all__ = ["Embeddings", "ServedModel"]
 
@@ -30,6 +35,8 @@ State = Literal["loading", "ready", "draining", "closed"]
 QUICK_CHARACTERS = 2_000
 """A text up to this long is tokenized at once: that takes less than the way to a thread and back."""
 WARM_UP_TOKENS = 8
+FIRST = -(2**31)
+"""The priority that goes before all others."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,25 @@ class ServedModel:
             max_queued_tokens=self.settings.max_queued_tokens,
             max_buffered_events=self.settings.max_buffered_events,
         )
+
+    @property
+    def max_concurrent(self) -> int:
+        """How many requests run at once."""
+        return self.llm.engine.limits.max_sequences
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether the model reads and writes text."""
+        try:
+            return bool(self.llm.tokenizer)
+        except UnsupportedModelError:
+            return False
+
+    @property
+    def quantization(self) -> str:
+        """How the weights are stored, apart from what is plain floats: `two_bit`, for example."""
+        types = [one for one in self.llm.weight_types if one not in FLOAT_TYPES]
+        return ", ".join(types or self.llm.weight_types)
 
     @classmethod
     async def open(
@@ -138,7 +164,8 @@ class ServedModel:
 
     async def _submit(self, request: GenerationRequest, arrived_at: float) -> Generation:
         self._check_ready()
-        if request.messages is None and len(request.prompt or ()) <= QUICK_CHARACTERS:
+        is_quick = request.messages is None and request.constraint is None
+        if is_quick and len(request.prompt or ()) <= QUICK_CHARACTERS:
             engine_request = self._prepare(request)
         else:
             engine_request = await asyncio.to_thread(self._prepare, request)
@@ -160,10 +187,14 @@ class ServedModel:
     def _prepare(self, request: GenerationRequest) -> Request:
         """Turn what a caller asks for into what the engine runs."""
         llm = self.llm
-        if request.messages is not None:
+        params = llm.sampling(request.params, {})
+        if request.messages is None:
+            prompt_ids = llm.prompt_tokens(() if request.prompt is None else request.prompt)
+        elif llm.has_chat_template or llm.makes_embeddings:
             prompt_ids = llm.chat_tokens(request.messages)
         else:
-            prompt_ids = llm.prompt_tokens(() if request.prompt is None else request.prompt)
+            prompt_ids = self._plain_template.encode(request.messages)
+            params = dataclasses.replace(params, stop=(*params.stop, *PLAIN_STOP))
         most = self.settings.max_prompt_tokens
         if most is not None and len(prompt_ids) > most:
             raise ContextLengthError(
@@ -171,14 +202,21 @@ class ServedModel:
                 len(prompt_ids),
                 most,
             )
-        prepared = llm.request(prompt_ids, llm.sampling(request.params, {}))
-        return dataclasses.replace(
-            prepared,
-            id=request.id,
-            priority=request.priority,
-            tenant=request.tenant,
-            cache_salt=request.cache_salt,
-        )
+        prepared = llm.request(prompt_ids, params)
+        if request.constraint is not None:
+            prepared.constraint = compile_constraint(request.constraint, llm.tokenizer)
+        prepared.id = request.id
+        prepared.priority = request.priority
+        prepared.tenant = request.tenant
+        prepared.cache_salt = request.cache_salt
+        return prepared
+
+    @functools.cached_property
+    def _plain_template(self) -> ChatTemplate:
+        """For a model that came without a template of its own."""
+        bos = self.llm.config.bos_token_id
+        text = "" if bos is None else self.llm.tokenizer.token_bytes(bos).decode()
+        return ChatTemplate(PLAIN_TEMPLATE, self.llm.tokenizer, bos_token=text)
 
     def _timeouts(self, request: GenerationRequest) -> tuple[float | None, float | None]:
         own, ours = request, self.settings
@@ -196,17 +234,26 @@ class ServedModel:
 
     async def _warm_up(self) -> None:
         """Answer a short prompt, so that the first caller does not wait for pages and kernels."""
-        if self.llm.makes_embeddings:
-            await asyncio.to_thread(self.llm.embed, [self._warm_up_ids()])
-            return
-        params = SamplingParams(temperature=0, max_tokens=WARM_UP_TOKENS, ignore_eos=True)
-        stream = self.engine.submit(self.llm.request(self._warm_up_ids(), params))
-        async for _ in stream:
-            pass
+        await self._answer_itself(WARM_UP_TOKENS)
 
-    def _warm_up_ids(self) -> list[int]:
-        length = min(WARM_UP_TOKENS, self.llm.max_context - 1, self.llm.config.vocab_size)
-        return list(range(length))
+    async def probe(self) -> None:
+        """Generate one token, before whatever waits; raises what goes wrong. No count of requests has it."""
+        await self._answer_itself(1)
+
+    async def _answer_itself(self, num_tokens: int) -> None:
+        length = min(WARM_UP_TOKENS, self.llm.max_context - num_tokens, self.llm.config.vocab_size)
+        ids = list(range(max(length, 1)))
+        if self.llm.makes_embeddings:
+            await asyncio.to_thread(self.llm.embed, [ids])
+            return
+        params = SamplingParams(temperature=0, max_tokens=num_tokens, ignore_eos=True)
+        request = self.llm.request(ids, params)
+        request.priority = FIRST
+        try:
+            async for _ in self.engine.submit(request):
+                pass
+        finally:
+            self.engine.cancel(request)
 
 
 def _limit_sequences(llm: LLM, max_concurrent: int) -> None:

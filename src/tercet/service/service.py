@@ -7,7 +7,10 @@ from types import TracebackType
 from typing import Literal
 
 from tercet.errors import TercetError, UnavailableError
-from tercet.service.generation import Generation
+from tercet.monitoring.metrics import ServiceMetrics
+from tercet.service.generation import Generation, GenerationObserver
+from tercet.service.health import Health
+from tercet.service.observation import MetricsObserver
 from tercet.service.pool import ModelPool
 from tercet.service.request import GenerationRequest
 from tercet.service.settings import ServiceSettings
@@ -27,13 +30,19 @@ class Service:
     Attributes:
         settings: the limits.
         pool: the models.
+        metrics: what is counted.
+        health: whether requests can be answered.
         state: "loading" and "draining" while that goes on; requests are taken when it is "ready".
         failure: what kept the models from being loaded, None as long as nothing did.
     """
 
     def __init__(self, settings: ServiceSettings | None = None) -> None:
         self.settings = settings or ServiceSettings()
-        self.pool = ModelPool(self.settings)
+        self.metrics = ServiceMetrics()
+        self.cache = None
+        self._observers: list[GenerationObserver] = [MetricsObserver(self.metrics)]
+        self.pool = ModelPool(self.settings, metrics=self.metrics, observers=self._observers)
+        self.health = Health(self)
         self.state: State = "new"
         self.failure: TercetError | None = None
         self._stopping = False
@@ -63,11 +72,17 @@ class Service:
             ModelNotFoundError: no model has the name.
             UnavailableError: the service is loading or draining.
         """
-        if self.state != "ready":
-            raise UnavailableError(
-                f"the service is {self.state} and takes no requests now; try again in a moment"
-            )
-        return await self.pool.get(request.model).submit(request)
+        try:
+            if self.state != "ready":
+                raise UnavailableError(
+                    f"the service is {self.state} and takes no requests now; try again in a moment"
+                )
+            model = self.pool.get(request.model)
+        except TercetError as error:
+            for observer in self._observers:
+                observer.refused("", request, error)
+            raise
+        return await model.submit(request)
 
     def begin_drain(self) -> None:
         """Take no more requests; what runs goes on. A signal handler may call this."""
