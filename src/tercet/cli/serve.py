@@ -44,9 +44,15 @@ def serve(
         ),
     ] = None,
     max_concurrent: Annotated[
-        int,
-        typer.Option("--max-concurrent", min=1, help="Requests that run at once.", rich_help_panel=LIMITS),
-    ] = 10,
+        int | None,
+        typer.Option(
+            "--max-concurrent",
+            min=1,
+            help="Requests that run at once (default: as many as the engine takes).",
+            show_default=False,
+            rich_help_panel=LIMITS,
+        ),
+    ] = None,
     max_queued: Annotated[
         int,
         typer.Option(

@@ -16,6 +16,7 @@ from tercet.server.middleware.admission import Admission
 from tercet.server.middleware.departure import Departure
 from tercet.server.middleware.request_log import RequestLog
 from tercet.server.middleware.upload import Upload
+from tercet.server.openapi import router as description
 from tercet.server.routes import ROUTERS
 from tercet.server.settings import ServerSettings
 
@@ -38,7 +39,6 @@ def create_app(service: Service, settings: ServerSettings | None = None) -> Fast
     app.state.service = service
     app.state.settings = settings
     app.state.unknown_fields = set()
-    app.state.num_unknown_fields = 0
     for error in (ApiError, TercetError, HTTPException):
         app.add_exception_handler(error, answer_error)
     app.add_exception_handler(RequestValidationError, _answer_validation)
@@ -46,8 +46,8 @@ def create_app(service: Service, settings: ServerSettings | None = None) -> Fast
     app.add_middleware(Departure)
     app.add_middleware(Upload, settings=settings)
     app.add_middleware(Admission, service=service)
-    app.add_middleware(RequestLog)
-    for router in ROUTERS:
+    app.add_middleware(RequestLog, count=service.metrics.count_http)
+    for router in (*ROUTERS, description):
         app.include_router(router)
     return app
 

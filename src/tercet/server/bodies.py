@@ -166,7 +166,7 @@ def _kind(value: Any) -> str:
 def _note_unknown(request: Request, model: type[BaseModel], unknown: dict[str, Any]) -> None:
     """Count the fields that we do not know; say each name once, and no more names than a few."""
     state = request.app.state
-    state.num_unknown_fields += len(unknown)
+    state.service.metrics.count_unknown_fields(len(unknown))
     for name in unknown:
         known: set[tuple[str, str]] = state.unknown_fields
         key = (model.__name__, name[:64])

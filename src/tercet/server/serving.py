@@ -21,6 +21,7 @@ import uvicorn
 
 from tercet.errors import ParameterError
 from tercet.server.app import create_app
+from tercet.server.loop_lag import LoopLag
 from tercet.server.protocol import hardened_protocol
 from tercet.server.settings import ServerSettings
 
@@ -105,8 +106,10 @@ class DrainingServer(uvicorn.Server):
 
     async def main_loop(self) -> None:
         """Load, and serve until a signal."""
+        lag = LoopLag(self.service.metrics.observe_event_loop_lag)
         loading = asyncio.ensure_future(self._load())
         await super().main_loop()
+        lag.stop()
         self.service.begin_drain()
         await asyncio.sleep(self.settings.drain_delay_seconds if self.failure is None else 0)
         if not loading.done():

@@ -1,4 +1,4 @@
-"""The id of a request, in and out, and one line in the log when it has ended.
+"""The id of a request, in and out; one line in the log and one count when it has ended.
 
 A client may name its request by `X-Request-Id`; otherwise it gets a fresh id. Status 499 in the log means
 that the client went away before the answer was complete. An exception that is nobody's fault but ours is
@@ -11,6 +11,7 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Callable
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -29,8 +30,9 @@ LOG = logging.getLogger("tercet.access")
 class RequestLog:
     """See the module."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, count: Callable[[int], None]) -> None:
         self.app = app
+        self.count = count
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
@@ -66,6 +68,7 @@ class RequestLog:
         finally:
             if state.get("client_gone") or (status and not complete):
                 status = CLIENT_GONE
+            self.count(status or 500)
             polled = scope["path"] in QUIET_PATHS or scope["path"].startswith("/page/")
             quiet = polled and status < 400
             LOG.log(

@@ -1,37 +1,15 @@
-"""Health, models, version.
-
-/livez     the process answers; a supervisor restarts it where this fails
-/readyz    it can take requests; a balancer sends them elsewhere where this fails
-/health    the same, with the reason, for people and for clients of llama.cpp
-"""
+"""The operator's routes, all of them plain GET and never refused for want of a model."""
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 from fastapi import APIRouter
-from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from tercet.server.operations.health import router as health
+from tercet.server.operations.metrics import router as metrics
+from tercet.server.operations.models import router as models
+
+__all__ = ["router"]
 
 router = APIRouter()
-
-PROBES = ["GET", "HEAD"]
-
-
-@router.api_route("/livez", methods=PROBES)
-async def livez() -> Response:
-    """Whether the process answers."""
-    return PlainTextResponse("ok\n")
-
-
-@router.get("/version")
-async def server_version() -> Response:
-    """The version of the package."""
-    return JSONResponse({"version": version("tercet")})
-
-
-@router.get("/v1/models")
-async def models(request: Request) -> Response:
-    """The models that requests may name."""
-    names = request.app.state.service.pool.names()
-    return JSONResponse({"object": "list", "data": [{"id": name, "object": "model"} for name in names]})
+for part in (health, metrics, models):
+    router.routes.extend(part.routes)

@@ -1,0 +1,23 @@
+"""What Prometheus reads. The names, and what each counts, are in `tercet.monitoring.catalogue`."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    summary="Counters, gauges and histograms for Prometheus",
+)
+async def metrics(request: Request) -> Response:
+    """The text format of Prometheus, version 0.0.4."""
+    text, content_type = request.app.state.service.metrics.render()
+    return Response(text, headers={"Content-Type": content_type})
