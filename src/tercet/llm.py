@@ -40,7 +40,7 @@ from tercet.models.profiles import EngineSettings, engine_settings
 from tercet.models.registry import resolve
 from tercet.reference.normalization import l2_normalized
 from tercet.sampling.params import SamplingParams
-from tercet.tokenization import IncrementalDecoder, Tokenizer
+from tercet.tokenization import ChatTemplate, IncrementalDecoder, Tokenizer
 from tercet.tokenization.chat_template import Message
 
 __all__ = ["LLM", "GenerationResult", "MemoryUsage", "TextStream"]
@@ -109,7 +109,7 @@ class LLM:
         self.weight_types: tuple[str, ...] = tuple(sorted({one.type for one in loaded.tensors.values()}))
         self._generation_config = loaded.generation_config
         self._tokenizer = loaded.tokenizer() if loaded.tokenizer_json is not None else None
-        self._chat_template = conversation_template(loaded, self._tokenizer)
+        self.chat_template: ChatTemplate | None = conversation_template(loaded, self._tokenizer)
         drafting = None if draft is None else load_for(resolve(draft), self.settings)
         opened = open_engine(loaded, self.settings, isa, max_context, drafting)
         self.isa: str = opened.isa
@@ -182,12 +182,12 @@ class LLM:
         Raises:
             UnsupportedModelError: the model has no chat template.
         """
-        if self._chat_template is None:
+        if self.chat_template is None:
             raise UnsupportedModelError(
                 f"{self.path} has no chat template, so it was not made for conversations; "
                 "use generate or `tercet run`"
             )
-        return self._chat_template.encode(messages, add_generation_prompt=True)
+        return self.chat_template.encode(messages, add_generation_prompt=True)
 
     # Embeddings -----------------------------------------------------------------------------------
 
@@ -256,7 +256,7 @@ class LLM:
     @property
     def has_chat_template(self) -> bool:
         """Whether `chat` works with this model."""
-        return self._chat_template is not None
+        return self.chat_template is not None
 
     def memory_usage(self) -> MemoryUsage:
         """Measure now what the process and this model occupy."""

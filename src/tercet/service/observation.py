@@ -1,6 +1,11 @@
-"""What happens to requests, told to the metrics."""
+"""What happens to requests, told to the metrics and to the log.
+
+The log is the standard library's, under "tercet.requests"; `tercet.service.logs` makes JSON lines of it.
+"""
 
 from __future__ import annotations
+
+import logging
 
 from tercet.engine.async_engine import TokenEvent
 from tercet.errors import (
@@ -15,7 +20,10 @@ from tercet.monitoring.metrics import ServiceMetrics
 from tercet.service.generation import Generation
 from tercet.service.request import GenerationRequest
 
-__all__ = ["MetricsObserver", "failure_kind"]
+__all__ = ["LogObserver", "MetricsObserver", "failure_kind"]
+
+# A program that has not asked for a log gets none: without this, warnings would go to its console.
+logging.getLogger("tercet").addHandler(logging.NullHandler())
 
 _KINDS: dict[type[Exception], str] = {
     OverloadedError: "overloaded",
@@ -56,3 +64,46 @@ class MetricsObserver:
         """Count the end of a request."""
         model = self._models[generation.model]
         model.finished(generation.outcome or "cancelled", generation.summary, generation.num_received)
+
+
+class LogObserver:
+    """One line for every request that ends, as a `GenerationObserver`; none has a word of its text."""
+
+    def __init__(self) -> None:
+        self._log = logging.getLogger("tercet.requests")
+
+    def refused(self, model: str, request: GenerationRequest, error: Exception) -> None:
+        """Tell of a request that did not begin."""
+        fields = {"request_id": request.id, "model": model, "kind": failure_kind(error)}
+        self._log.warning("request refused", extra=fields)
+
+    def submitted(self, generation: Generation) -> None:
+        """Tell of a request that waits or runs."""
+        if self._log.isEnabledFor(logging.DEBUG):
+            fields = {"request_id": generation.request.id, "model": generation.model}
+            self._log.debug("request begun", extra={**fields, "prompt_tokens": generation.prompt_tokens})
+
+    def received(self, generation: Generation, event: TokenEvent, seconds: float) -> None:
+        """Pieces are not told of."""
+
+    def settled(self, generation: Generation) -> None:
+        """Tell how a request ended, and what it took."""
+        result = generation.summary
+        level = logging.ERROR if generation.outcome == "error" else logging.INFO
+        self._log.log(
+            level,
+            "request finished",
+            extra={
+                "request_id": generation.request.id,
+                "model": generation.model,
+                "outcome": generation.outcome,
+                "error": None if generation.error is None else type(generation.error).__name__,
+                "prompt_tokens": result.prompt_tokens,
+                "cached_tokens": result.cached_tokens,
+                "generated_tokens": result.generated_tokens,
+                "seconds": round(result.generation_time_seconds, 6),
+                "first_token_seconds": round(result.time_to_first_token_seconds, 6),
+                "tokens_per_second": round(result.tokens_per_second, 3),
+                "response_cached": result.response_cached,
+            },
+        )

@@ -27,6 +27,7 @@ from tercet.service.generation import Generation, GenerationObserver
 from tercet.service.request import GenerationRequest
 from tercet.service.settings import ServiceSettings
 from tercet.tokenization import ChatTemplate
+from tercet.tokenization.chat_template import Message
 from tercet.tokenization.plain_template import PLAIN_STOP, PLAIN_TEMPLATE
 
 __all__ = ["Embeddings", "ServedModel"]
@@ -97,6 +98,23 @@ class ServedModel:
         """How the weights are stored, apart from what is plain floats: `two_bit`, for example."""
         types = [one for one in self.llm.weight_types if one not in FLOAT_TYPES]
         return ", ".join(types or self.llm.weight_types)
+
+    @functools.cached_property
+    def chat_template(self) -> ChatTemplate:
+        """What writes conversations: the model's own template, or a plain one where it came without.
+
+        Rendering runs it in another process: not for the event loop's own thread.
+        """
+        llm = self.llm
+        if llm.chat_template is not None:
+            return llm.chat_template
+        bos = llm.config.bos_token_id
+        text = "" if bos is None else llm.tokenizer.token_bytes(bos).decode()
+        return ChatTemplate(PLAIN_TEMPLATE, llm.tokenizer, bos_token=text)
+
+    async def chat_text(self, messages: Sequence[Message]) -> str:
+        """Return the text of a conversation as `submit` would write it."""
+        return await asyncio.to_thread(self.chat_template.render, messages)
 
     @classmethod
     async def open(
@@ -190,11 +208,10 @@ class ServedModel:
         params = llm.sampling(request.params, {})
         if request.messages is None:
             prompt_ids = llm.prompt_tokens(() if request.prompt is None else request.prompt)
-        elif llm.has_chat_template or llm.makes_embeddings:
-            prompt_ids = llm.chat_tokens(request.messages)
         else:
-            prompt_ids = self._plain_template.encode(request.messages)
-            params = dataclasses.replace(params, stop=(*params.stop, *PLAIN_STOP))
+            prompt_ids = self.chat_template.encode(request.messages)
+            if llm.chat_template is None:
+                params = dataclasses.replace(params, stop=(*params.stop, *PLAIN_STOP))
         most = self.settings.max_prompt_tokens
         if most is not None and len(prompt_ids) > most:
             raise ContextLengthError(
@@ -210,13 +227,6 @@ class ServedModel:
         prepared.tenant = request.tenant
         prepared.cache_salt = request.cache_salt
         return prepared
-
-    @functools.cached_property
-    def _plain_template(self) -> ChatTemplate:
-        """For a model that came without a template of its own."""
-        bos = self.llm.config.bos_token_id
-        text = "" if bos is None else self.llm.tokenizer.token_bytes(bos).decode()
-        return ChatTemplate(PLAIN_TEMPLATE, self.llm.tokenizer, bos_token=text)
 
     def _timeouts(self, request: GenerationRequest) -> tuple[float | None, float | None]:
         own, ours = request, self.settings

@@ -10,7 +10,7 @@ from tercet.errors import TercetError, UnavailableError
 from tercet.monitoring.metrics import ServiceMetrics
 from tercet.service.generation import Generation, GenerationObserver
 from tercet.service.health import Health
-from tercet.service.observation import MetricsObserver
+from tercet.service.observation import LogObserver, MetricsObserver
 from tercet.service.pool import ModelPool
 from tercet.service.request import GenerationRequest
 from tercet.service.settings import ServiceSettings
@@ -40,7 +40,7 @@ class Service:
         self.settings = settings or ServiceSettings()
         self.metrics = ServiceMetrics()
         self.cache = None
-        self._observers: list[GenerationObserver] = [MetricsObserver(self.metrics)]
+        self._observers: list[GenerationObserver] = [MetricsObserver(self.metrics), LogObserver()]
         self.pool = ModelPool(self.settings, metrics=self.metrics, observers=self._observers)
         self.health = Health(self)
         self.state: State = "new"

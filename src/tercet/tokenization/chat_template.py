@@ -10,13 +10,17 @@ In the rendered text a control token is then recognized only where the template 
 rest is swapped back and encoded as plain text, together with the template's own text beside it, so that the
 ids are those that the model was trained on.
 
+The same is done to everything that people write about tools: descriptions, names of parameters, arguments of
+calls. Only the words of the format itself stay, `type` or `string`, since templates compare with them.
+
 The template itself comes with the model file and is not trusted either: it runs in a process of its own,
 with bounded steps, time and memory (`template_sandbox`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tercet.errors import FormatError, ParameterError
@@ -25,14 +29,27 @@ from tercet.tokenization.tokenizer import Tokenizer, check_text
 
 __all__ = ["ROLES", "ChatTemplate", "Message"]
 
-Message = Mapping[str, str]
-"""`{"role": ..., "content": ...}`."""
+Message = Mapping[str, Any]
+"""`{"role": ..., "content": ...}`; from the assistant also `tool_calls`, a list of `{"id": ..., "type":
+"function", "function": {"name": ..., "arguments": {...}}}`; from a tool `tool_call_id` and `name`."""
 
 ROLES = ("system", "user", "assistant", "tool")
 STEPS = 100_000
 """How many steps a template may take (MiniJinja calls it fuel), besides what every message adds."""
 STEPS_PER_MESSAGE = 10_000
+STEPS_PER_TEXT = 200
 
+MOST_DEPTH = 48
+"""Of lists and objects, in tools and arguments."""
+
+_FORMAT_WORDS = frozenset((
+    "additionalProperties", "allOf", "anyOf", "arguments", "array", "boolean", "const", "default",
+    "description", "enum", "format", "function", "id", "integer", "items", "maximum", "maxItems", "maxLength",
+    "minimum", "minItems", "minLength", "name", "null", "number", "object", "oneOf", "parameters", "pattern",
+    "prefixItems", "properties", "required", "return", "string", "strict", "title", "type",
+))  # fmt: skip
+"""Keys and values of OpenAI's tools and of JSON schemas that templates ask for by name."""
+_OPTIONAL_KEYS = {"assistant": {"name", "tool_calls"}, "tool": {"name", "tool_call_id"}}
 _PRIVATE_USE = (*range(0xF0000, 0xFFFFE), *range(0x100000, 0x10FFFE))
 
 
@@ -62,42 +79,70 @@ class ChatTemplate:
         self._template_characters = set(source) | set(bos_token) | set(eos_token)
         texts = self._tokenizer.control_tokens
         self._swapped = {c for text in texts for c in text if not c.isspace() or text.isspace()}
-        self._source = source
+        self._plain_words = _FORMAT_WORDS - texts
+        self.source: str = source
+        """The Jinja template."""
+        self.uses_tools: bool = re.search(r"\btools\b", source) is not None
+        """Whether the template itself tells the model about tools."""
         try:
             check_template(source)
         except TemplateError as error:
             raise FormatError(f"the chat template is not valid: {error}") from error
 
-    def encode(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> list[int]:
-        """Return the ids of a conversation. No text in a message becomes a control token.
+    def encode(
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool = True,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> list[int]:
+        """Return the ids of a conversation. No text in a message or a tool becomes a control token.
 
         Args:
             messages: at least one, with roles from `ROLES`.
             add_generation_prompt: whether the answer of the assistant is to follow.
+            tools: functions that the model may ask for, as OpenAI writes them; see `uses_tools`.
 
         Raises:
-            ParameterError: a message is malformed, or the template refuses the conversation.
+            ParameterError: a message or a tool is malformed, or the template refuses the conversation.
             FormatError: the template fails, or does more than it may.
         """
-        rendered, back = self._render(messages, add_generation_prompt)
+        rendered, back = self._render(messages, add_generation_prompt, tools)
         parts = self._tokenizer.split(rendered)
         return self._tokenizer.encode_parts(p if isinstance(p, int) else p.translate(back) for p in parts)
 
-    def render(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> str:
+    def render(
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool = True,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> str:
         """Return the text of a conversation, for people to read: it does not show what is a control token."""
-        rendered, back = self._render(messages, add_generation_prompt)
+        rendered, back = self._render(messages, add_generation_prompt, tools)
         return rendered.translate(back)
 
-    def _render(self, messages: Sequence[Message], add_generation_prompt: bool) -> tuple[str, dict[int, int]]:
-        """Return the rendered text with message characters swapped, and the table that swaps them back."""
+    def _render(
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool,
+        tools: Sequence[Mapping[str, Any]] | None,
+    ) -> tuple[str, dict[int, int]]:
+        """Return the rendered text with characters of people swapped, and the table that swaps them back."""
         check_messages(messages)
-        swap = self._swaps(message["content"] for message in messages)
+        described = None if tools is None else [dict(tool) for tool in tools]
+        texts = [*_texts([dict(message) for message in messages], "messages"), *_texts(described, "tools")]
+        swap = self._swaps(texts)
         back = {private: character for character, private in swap.items()}
-        swapped = [{"role": m["role"], "content": m["content"].translate(swap)} for m in messages]
-        context = {**self._variables, "messages": swapped, "add_generation_prompt": add_generation_prompt}
-        fuel = STEPS + STEPS_PER_MESSAGE * len(messages)
+        context = {
+            **self._variables,
+            "messages": [self._swapped_message(message, swap) for message in messages],
+            "tools": self._swapped_value(described, swap),
+            "add_generation_prompt": add_generation_prompt,
+        }
+        fuel = (
+            STEPS + STEPS_PER_MESSAGE * (len(messages) + len(described or ())) + STEPS_PER_TEXT * len(texts)
+        )
         try:
-            rendered = render_template(self._source, context, fuel, sum(len(m["content"]) for m in messages))
+            rendered = render_template(self.source, context, fuel, sum(map(len, texts)))
         except ParameterError as refusal:
             reason = str(refusal).translate(back)
             raise ParameterError(
@@ -107,9 +152,29 @@ class ChatTemplate:
             raise FormatError(f"the model's chat template fails: {str(error).translate(back)}") from error
         return rendered, back
 
-    def _swaps(self, contents: Iterable[str]) -> dict[int, int]:
+    def _swapped_message(self, message: Message, swap: dict[int, int]) -> dict[str, Any]:
+        swapped = {"role": message["role"], "content": message["content"].translate(swap)}
+        for key in message:
+            if key not in swapped:
+                swapped[key] = self._swapped_value(message[key], swap)
+        return swapped
+
+    def _swapped_value(self, value: Any, swap: dict[int, int]) -> Any:
+        """A value of JSON with the characters of its strings swapped, those of keys too."""
+        if isinstance(value, str):
+            return value if value in self._plain_words else value.translate(swap)
+        if isinstance(value, Mapping):
+            return {
+                self._swapped_value(key, swap): self._swapped_value(member, swap)
+                for key, member in value.items()
+            }
+        if isinstance(value, (list, tuple)):
+            return [self._swapped_value(member, swap) for member in value]
+        return value
+
+    def _swaps(self, texts: Iterable[str]) -> dict[int, int]:
         """Give each character of control tokens a private-use one that occurs nowhere else."""
-        taken = self._template_characters.union(*map(set, contents))
+        taken = self._template_characters.union(*map(set, texts))
         free = (private for private in _PRIVATE_USE if chr(private) not in taken)
         swap = dict(zip(map(ord, sorted(self._swapped)), free, strict=False))
         if len(swap) < len(self._swapped):
@@ -130,7 +195,8 @@ def check_messages(messages: object) -> None:
             raise ParameterError(
                 f"messages[{index}] must have role and content, not be a {type(message).__name__}"
             )
-        if set(message) != {"role", "content"}:
+        allowed = {"role", "content"} | _OPTIONAL_KEYS.get(str(message.get("role")), set())
+        if not {"role", "content"} <= set(message) <= allowed:
             found = ", ".join(sorted(map(str, message))) or "nothing"
             raise ParameterError(f"messages[{index}] must have role and content, and has {found}")
         if message["role"] not in ROLES:
@@ -138,3 +204,37 @@ def check_messages(messages: object) -> None:
                 f"messages[{index}] has the role {message['role']!r}; the roles are {', '.join(ROLES)}"
             )
         check_text(message["content"], f"messages[{index}].content")
+        calls = message.get("tool_calls", [])
+        if not isinstance(calls, (list, tuple)):
+            raise ParameterError(f"messages[{index}].tool_calls must be a list, not {type(calls).__name__}")
+        for number, call in enumerate(calls):
+            _check_call(call, f"messages[{index}].tool_calls[{number}]")
+
+
+def _check_call(call: object, place: str) -> None:
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise ParameterError(f"{place} must have a function with a name and arguments")
+    if not isinstance(function.get("arguments"), Mapping):
+        raise ParameterError(f"{place}.function.arguments must be an object")
+
+
+def _texts(value: object, place: str, depth: int = 0) -> Iterator[str]:
+    """All strings in a value of JSON, which this checks it to be."""
+    if isinstance(value, str):
+        check_text(value, place)
+        yield value
+    elif isinstance(value, (Mapping, list, tuple)):
+        if depth >= MOST_DEPTH:
+            raise ParameterError(f"{place} is deeper than {MOST_DEPTH} levels")
+        if isinstance(value, Mapping):
+            for key, member in value.items():
+                if not isinstance(key, str):
+                    raise ParameterError(f"{place} has the key {key!r}, which is no string")
+                yield from _texts(key, place, depth + 1)
+                yield from _texts(member, place, depth + 1)
+        else:
+            for member in value:
+                yield from _texts(member, place, depth + 1)
+    elif not isinstance(value, (bool, int, float, type(None))):
+        raise ParameterError(f"{place} has a {type(value).__name__}, which is no JSON")
