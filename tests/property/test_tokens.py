@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tercet.tokenization import ChatTemplate, IncrementalDecoder, Tokenizer
 from tiny_models import CHAT_TEMPLATE, CONTROL_TOKENS, tiny_tokenizer_json
+from tool_templates import LIKE_LLAMA, LIKE_QWEN
 
 texts = st.text(st.characters(codec="utf-8"), max_size=30)
 # Control tokens whole, cut, and mixed with text; private-use characters, which the template code uses itself.
@@ -63,6 +64,33 @@ def test_the_control_tokens_of_a_conversation_are_those_of_its_template(
     expected = [0, *(i for message in messages for i in (roles[message["role"]], 2)), 5]
     assert [i for i in ids if i in tokenizer.special_ids] == expected
     assert tokenizer.decode(ids) == "".join(message["content"] for message in messages)
+
+
+json_values = st.recursive(
+    st.one_of(
+        hostile, st.none(), st.booleans(), st.integers(), st.sampled_from(["string", "type", "function"])
+    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(hostile, inner, max_size=3)),
+    max_leaves=6,
+)
+
+
+@given(hostile, st.dictionaries(hostile, json_values, max_size=3), st.sampled_from([LIKE_QWEN, LIKE_LLAMA]))
+@settings(max_examples=150)
+def test_nothing_that_is_said_about_tools_becomes_a_control_token(
+    tokenizer: Tokenizer, text: str, values: dict[str, object], source: str
+) -> None:
+    function = {"name": text, "description": text, "parameters": values}
+    calls = [{"id": text, "type": "function", "function": {"name": text, "arguments": values}}]
+    conversation = [
+        {"role": "user", "content": text},
+        {"role": "assistant", "content": text, "tool_calls": calls},
+        {"role": "tool", "tool_call_id": text, "content": text},
+    ]
+    template = ChatTemplate(source, tokenizer)
+    ids = template.encode(conversation, tools=[{"type": "function", "function": function}])
+    expected = [3, 2, 4, 2, 5, 2, 4, 2, 5]
+    assert [i for i in ids if i in tokenizer.special_ids] == expected
 
 
 # Templates that pull texts apart and put them together, which is where splicing attacks live.

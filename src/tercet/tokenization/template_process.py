@@ -48,8 +48,8 @@ class Renderer:
             return {"rendered": environment.render_template("chat", **request["context"])}
         except Refused as refusal:
             return {"refused": str(refusal)}
-        except (minijinja.TemplateError, UnicodeEncodeError) as error:
-            return {"error": str(error)}
+        except (minijinja.TemplateError, UnicodeEncodeError, TypeError, ValueError, RecursionError) as error:
+            return {"error": str(error)}  # the last three are of tojson
 
     def _environment(self, source: str) -> Any:
         import minijinja
@@ -64,6 +64,7 @@ class Renderer:
                 lstrip_blocks=True,
                 debug=False,
                 globals={"raise_exception": _raise_exception},
+                filters={"tojson": _to_json},
             )
             environment.add_template("chat", source)
             while len(self._environments) >= KEPT_TEMPLATES:
@@ -134,6 +135,21 @@ def _read(file: int, length: int) -> bytearray:
 
 def _raise_exception(message: object = "it gives no reason") -> NoReturn:
     raise Refused(str(message))
+
+
+def _to_json(
+    value: object,
+    indent: int | None = None,
+    ensure_ascii: bool = False,
+    separators: Any = None,
+    sort_keys: bool = False,
+) -> str:
+    """Write JSON as transformers does, whose output models were trained on; MiniJinja's own is for HTML."""
+    if separators is not None:
+        separators = tuple(separators)
+    return json.dumps(
+        value, indent=indent, ensure_ascii=ensure_ascii, separators=separators, sort_keys=sort_keys
+    )
 
 
 def main() -> None:
