@@ -93,6 +93,18 @@ def test_compare_precision_marks_what_was_published() -> None:
     assert "bf16" in done.out
 
 
+def test_server_is_measured_beside_its_engine() -> None:
+    command = ("bench", "server", *QUICK, "--prompt", "8", "--tokens", "8", "--prefix", "40", "--json")
+    data = tercet(*command, "--streams", "1,2").data
+    assert [row["streams"] for row in data["rows"]] == [1, 2]
+    assert all(len(row["engine_runs"]["values"]) == 2 for row in data["rows"])
+    assert data["rows"][0]["speed_up"] == 1
+    assert data["figures"]["cached_tokens"] == 32  # the whole blocks of the prefix
+    assert data["figures"]["livez_probes"] > 0
+    assert_refused(tercet(*command, "--streams", "0"), "--streams takes whole numbers above 0")
+    assert_refused(tercet(*command, "--prefix", "4000"), "context")
+
+
 def test_what_cannot_be_is_refused() -> None:
     assert_refused(tercet("bench", "prefill", "--shape", "tiny", "--prompts", "no"), "--prompts takes whole")
     assert_refused(tercet("bench", "kernels", "--packings", "seven"), "packing must be one of")

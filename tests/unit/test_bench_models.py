@@ -10,6 +10,7 @@ import pytest
 from tercet.bench import model_store, random_model
 from tercet.bench.model_store import check_room, file_plan, random_model_file
 from tercet.bench.random_model import RandomModel
+from tercet.bench.random_tokenizer import random_tokenizer_json
 from tercet.errors import ParameterError
 from tercet.formats.matrices import FloatMatrix, PackedMatrix, PlaneMatrix
 from tercet.models.config import SHAPES
@@ -32,6 +33,20 @@ def test_a_file_opens_and_passes_every_check(
         assert isinstance(model.weights["layers.0.ffn.gate"], kinds[packing])
         assert isinstance(model.weights["embedding"], FloatMatrix if head == "f16" else PlaneMatrix)
     assert not path.exists()
+
+
+def test_a_random_model_reads_and_writes_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERCET_CACHE", str(tmp_path))
+    tokenizer_json = random_tokenizer_json(TINY.vocab_size)
+    with random_model_file("tiny", TINY, "two_bit", "f16", tokenizer_json=tokenizer_json) as path:
+        assert path.name == "tiny-two_bit-f16-text.tercet"
+        tokenizer = load_model(path).tokenizer()
+    for text in ("plain", " b c zz", "naïve 東京\n"):
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert tokenizer.encode(" b ba") == [257, 256 + 26]
+    assert tokenizer.decode([TINY.vocab_size - 1]).startswith(" ")
+    with pytest.raises(ParameterError, match="no room for all 256 bytes"):
+        random_tokenizer_json(100)
 
 
 def test_a_file_that_was_kept_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

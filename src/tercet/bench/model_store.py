@@ -20,6 +20,7 @@ from tercet.formats.floats import FLOAT_TYPES
 from tercet.formats.tercet import FilePlan, TensorPlan, create_file
 from tercet.kernels.isa import choose_isa
 from tercet.models.config import ModelConfig
+from tercet.models.loading import TOKENIZER_BLOB
 from tercet.quantization.packings import PACKINGS
 from tercet.quantization.planes import PLANES
 
@@ -36,8 +37,10 @@ def fast_packing(isa: str | None = None) -> str:
     return "five_per_byte" if chosen in _LOOKUP_ISAS else "two_bit"
 
 
-def file_plan(config: ModelConfig, packing: str, head_type: str) -> FilePlan:
-    """What a file of this shape holds.
+def file_plan(
+    config: ModelConfig, packing: str, head_type: str, tokenizer_json: bytes | None = None
+) -> FilePlan:
+    """What a file of this shape holds, with a tokenizer if there is one.
 
     Raises:
         ParameterError: there is no such packing or type of head.
@@ -54,7 +57,8 @@ def file_plan(config: ModelConfig, packing: str, head_type: str) -> FilePlan:
     plans = [
         TensorPlan(name, kind, *model.size_of(name), granularity.get(kind)) for name, kind in kinds.items()
     ]
-    return FilePlan(config.to_dict(), plans)
+    blobs = {} if tokenizer_json is None else {TOKENIZER_BLOB: tokenizer_json}
+    return FilePlan(config.to_dict(), plans, blobs)
 
 
 def check_room(what: str, file_bytes: int, besides: int, folder: Path, exists: bool) -> None:
@@ -95,6 +99,7 @@ def random_model_file(
     keep: bool = False,
     besides: int = 0,
     progress: Callable[[str], None] = lambda state: None,
+    tokenizer_json: bytes | None = None,
 ) -> Iterator[Path]:
     """Give the path of a file with random weights, written unless it is there already.
 
@@ -106,22 +111,24 @@ def random_model_file(
         keep: whether a file that is written stays for the next time.
         besides: bytes that will be needed besides the weights.
         progress: is told how far it has come.
+        tokenizer_json: a tokenizer that the file is to hold.
 
     Raises:
         ParameterError: there is no such packing, or the machine is too small.
         StorageError: the disk is full, or the folder cannot be written to.
     """
-    plan = file_plan(config, packing, head_type)
+    plan = file_plan(config, packing, head_type, tokenizer_json)
     folder = cache_directory() / "bench"
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise StorageError(f"cannot create {folder}: {error.strerror}") from error
-    path = folder / f"{name}-{packing}-{head_type}.tercet"
+    suffix = "" if tokenizer_json is None else "-text"
+    path = folder / f"{name}-{packing}-{head_type}{suffix}.tercet"
     exists = path.is_file() and path.stat().st_size == plan.file_bytes
     check_room(f"the shape {name}", plan.file_bytes, besides, folder, exists)
     if not exists:
-        write_random_model(path, config, packing, head_type, progress)
+        write_random_model(path, config, packing, head_type, progress, tokenizer_json)
     try:
         yield path
     finally:
@@ -135,6 +142,7 @@ def write_random_model(
     packing: str = "two_bit",
     head_type: str = "f16",
     progress: Callable[[str], None] = lambda state: None,
+    tokenizer_json: bytes | None = None,
 ) -> None:
     """Write a native file of a shape with random weights; see `tercet.bench.random_model`.
 
@@ -142,7 +150,7 @@ def write_random_model(
         ParameterError: there is no such packing or type of head.
         StorageError: the disk is full, or the folder cannot be written to.
     """
-    plan = file_plan(config, packing, head_type)
+    plan = file_plan(config, packing, head_type, tokenizer_json)
     model = RandomModel(config, packing, head_type)
     written = 0
     with create_file(path, plan) as writer:

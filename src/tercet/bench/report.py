@@ -64,6 +64,8 @@ class Report:
     rows: Sequence[Mapping[str, Any]]
     axes: Axes
     notes: Sequence[str] = field(default_factory=tuple)
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    """Values that are of the whole run and of no row; `notes` tells them to people."""
 
     @classmethod
     def of(
@@ -75,11 +77,13 @@ class Report:
         rows: Sequence[Mapping[str, Any]],
         axes: Axes,
         notes: Sequence[str] = (),
+        figures: Mapping[str, Any] | None = None,
     ) -> Report:
         """Put rows together with what the session knows; a busy machine is the first thing to say."""
         warning = [session.machine.warning] if session.machine.warning else []
         rooflines = list(session.rooflines.values())
-        return cls(benchmark, title, session.machine, rooflines, columns, rows, axes, (*warning, *notes))
+        remarks = (*warning, *notes)
+        return cls(benchmark, title, session.machine, rooflines, columns, rows, axes, remarks, figures or {})
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
@@ -89,6 +93,11 @@ class Report:
             "benchmark": self.benchmark,
             "title": self.title,
             "rows": rows,
+            **(
+                {"figures": {key: _plain(value) for key, value in self.figures.items()}}
+                if self.figures
+                else {}
+            ),
             "rooflines": [roofline.to_dict() for roofline in self.rooflines],
             "machine": self.machine.to_dict(),
             "notes": list(self.notes),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import typer
 
-from tercet.cli.bench import comparison, levels, opening, sparsity, speed
+from tercet.cli.bench import comparison, levels, opening, server, sparsity, speed
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 
@@ -30,5 +30,6 @@ for command, name in (
     (levels.levels, "levels"),
     (sparsity.sparsity, "sparsity"),
     (opening.open_model, "open"),
+    (server.server, "server"),
 ):
     app.command(name)(command)
