@@ -37,7 +37,7 @@ from tercet.tokenization.tokenizer import Tokenizer, check_text
 if TYPE_CHECKING:
     from llguidance import LLMatcher
 
-__all__ = ["ConstraintSpec", "TextConstraint", "compile_constraint"]
+__all__ = ["JSON_OPTIONS", "ConstraintSpec", "TextConstraint", "compile_constraint"]
 
 MOST_CHARACTERS = {"regex": 8_192, "grammar": 65_536}
 COMPILE_SECONDS = 5.0
@@ -57,7 +57,8 @@ _LIMITS = {
     "step_max_items": 20_000,
     "max_lexer_states": 20_000,
 }
-_JSON_OPTIONS = {"whitespace_pattern": r"( |\n {0,40})?"}  # compact or indented, but not white space forever
+JSON_OPTIONS = {"whitespace_pattern": r"( |\n {0,40})?"}
+"""JSON may be compact or indented, but no answer is white space forever."""
 _LARK_LITERAL = re.compile(r'//[^\n]*|#[^\n]*|"(?:\\.|[^"\\])*"|/(?:\\.|[^/\\])+/')
 
 
@@ -258,7 +259,7 @@ def _grammar(kind: str, text: str) -> str:
         return str(matcher.grammar_from_regex(text))
     if kind == "grammar":
         return str(matcher.grammar_from_lark(_lark(text)))
-    return str(matcher.grammar_from_json_schema(text, overrides=_JSON_OPTIONS))
+    return str(matcher.grammar_from_json_schema(text, overrides=JSON_OPTIONS))
 
 
 def _lark(text: str) -> str:

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from tercet.errors import ParameterError
 
-__all__ = ["checked_schema"]
+__all__ = ["checked_schema", "moved_schema"]
 
 MOST_CHARACTERS = 65_536
 MOST_DEPTH = 32
@@ -59,6 +59,25 @@ def checked_schema(schema: object) -> str:
         raise ParameterError(f"a schema is a JSON object, not {_shown(parsed)}")
     _check(parsed)
     return json.dumps(parsed)
+
+
+def moved_schema(schema: Any, place: str) -> Any:
+    """Return a checked schema as it reads inside another one, where it stands at `place` (`#/$defs/a`)."""
+    if not isinstance(schema, dict):
+        return schema
+    moved = dict(schema)
+    for name in _NAMED:
+        if name in moved:
+            moved[name] = {key: moved_schema(member, place) for key, member in moved[name].items()}
+    for name in _LISTED:
+        if name in moved:
+            moved[name] = [moved_schema(member, place) for member in moved[name]]
+    for name in _SINGLE:
+        if name in moved:
+            moved[name] = moved_schema(moved[name], place)
+    if "$ref" in moved:
+        moved["$ref"] = place + moved["$ref"][1:]
+    return moved
 
 
 def _written(schema: object) -> str:
