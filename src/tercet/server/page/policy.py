@@ -30,6 +30,4 @@ PAGE_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=()",
-    # The browser keeps the file and asks whether it is still the same: an upgraded server is seen at once.
-    "Cache-Control": "no-cache",
 }

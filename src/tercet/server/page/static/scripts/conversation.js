@@ -13,19 +13,21 @@ export class Conversation {
     Object.assign(this, { id, title, named, created, updated, messages, chosen });
   }
 
+  #at(id) {
+    return Object.hasOwn(this.messages, id) ? this.messages[id] : null;
+  }
+
   /** The messages that are shown, first to last. */
   path() {
     const shown = [];
-    for (let next = this.chosen[ROOT]; next in this.messages; next = this.chosen[next]) {
-      shown.push(this.messages[next]);
-    }
+    for (let next = this.#at(this.chosen[ROOT]); next; next = this.#at(this.chosen[next.id])) shown.push(next);
     return shown;
   }
 
   /** The messages before this one, first to last: what the model reads to write it. */
   before(message) {
     const found = [];
-    for (let above = this.messages[message.parent]; above; above = this.messages[above.parent]) found.unshift(above);
+    for (let above = this.#at(message.parent); above; above = this.#at(above.parent)) found.unshift(above);
     return found;
   }
 
@@ -85,7 +87,9 @@ function hasCycle({ messages }) {
   const count = Object.keys(messages).length;
   return Object.values(messages).some((message) => {
     let steps = 0;
-    for (let above = message; above; above = messages[above.parent]) if (++steps > count) return true;
+    for (let above = message; above; above = Object.hasOwn(messages, above.parent) && messages[above.parent]) {
+      if (++steps > count) return true;
+    }
     return false;
   });
 }

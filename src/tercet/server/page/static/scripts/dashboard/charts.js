@@ -11,8 +11,8 @@ const clock = (time) => new Date(time * 1000).toLocaleTimeString("en-GB");
 const CHARTS = [
   { title: "Speed", read: tokens, mark: count, lines: [["written", "writing"], ["read", "reading"]] },
   { title: "Requests", read: count, whole: true, lines: [["running", "running"], ["waiting", "waiting"]] },
-  { title: "First token after", read: seconds, lines: [["firstToken50", "median"], ["firstToken95", "95 %"]] },
-  { title: "Between tokens", read: seconds, lines: [["betweenTokens50", "median"], ["betweenTokens95", "95 %"]] },
+  { title: "First token after", read: seconds, lines: [["firstTokenMean", "mean"], ["firstTokenMost", "95 % under"]] },
+  { title: "Between tokens", read: seconds, lines: [["betweenTokensMean", "mean"], ["betweenTokensMost", "95 % under"]] },
   { title: "Context memory in use", read: percent, highest: 1, lines: [["cache", "in use"]] },
   { title: "Memory", read: bytes, lines: [["memory", "resident"]] },
 ];
@@ -45,7 +45,7 @@ class Chart {
   constructor({ title, read, mark = read, whole, highest, lines }, root, colour) {
     Object.assign(this, { title, read, lines });
     this.keys = lines.map((_, at) => element("span", { className: `chart-key ${["first", "second"][at]}` }));
-    this.frame = element("div", { className: "chart-plot", role: "img" });
+    this.frame = element("div", { className: "chart-plot", role: "img", "aria-label": `${title}: nothing measured yet` });
     const caption = element("figcaption", {}, element("h3", {}, title), element("span", { className: "chart-keys" }, ...this.keys));
     root.append(element("figure", { className: "chart" }, caption, this.frame));
     const axis = { stroke: () => colour("--ink-soft"), grid: { stroke: () => colour("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };

@@ -1,7 +1,7 @@
 // The figures of the server, asked for again and again: each second while the dashboard is shown, now and then while
 // it is not (for the state in the top line), never while the page is in the background.
 //
-// The server sends running totals. What happened between two answers is their difference: rates, and quantiles of the
+// The server sends running totals. What happened between two answers is their difference: rates, and means of the
 // last minute. `points` are the last ten minutes, one for each answer; a gap is a point without values.
 
 import { readJson } from "../api.js";
@@ -78,9 +78,9 @@ export class Feed extends EventTarget {
       writtenPerSecond: before ? perSecond(before, answer, "generation_tokens") : null,
       readPerSecond: before ? perSecond(before, answer, "prompt_tokens") : null,
       requestsPerSecond: first === answer ? null : perSecond(first, answer, "requests"),
-      firstToken: quantiles(first, answer, "time_to_first_token_seconds"),
-      betweenTokens: quantiles(first, answer, "inter_token_latency_seconds"),
-      wholeRequest: quantiles(first, answer, "request_latency_seconds"),
+      firstToken: durations(first, answer, "time_to_first_token"),
+      betweenTokens: durations(first, answer, "between_tokens"),
+      wholeRequest: durations(first, answer, "whole_request"),
     };
   }
 }
@@ -93,28 +93,25 @@ function perSecond(before, after, name) {
   return passed > 0 ? (after.totals[name] - before.totals[name]) / passed : null;
 }
 
-/** Median and 95th percentile of what was observed between two answers, or of everything so far if nothing was. */
-function quantiles(before, after, name) {
+/**
+ * The mean of what was measured between two answers, or of everything so far if that was nothing, and the limit under
+ * which 95 % of it were. Both are exact: the limit is one of the histogram's, with no guess at what lies between two.
+ */
+export function durations(before, after, name) {
   const now = after.histograms[name];
-  if (!now?.buckets.length) return { isRecent: false, p50: null, p95: null };
   const then = before === after ? null : before.histograms[name];
-  const recent = then ? now.buckets.map(([limit, count], at) => [limit, count - (then.buckets[at]?.[1] ?? 0)]) : [];
-  const isRecent = recent.length > 0 && recent.at(-1)[1] > 0;
-  const buckets = isRecent ? recent : now.buckets;
-  return { isRecent, p50: quantile(buckets, 0.5), p95: quantile(buckets, 0.95) };
+  const isRecent = then !== null && now.count > then.count;
+  const part = isRecent ? minus(now, then) : now;
+  if (!part.count) return { isRecent: false, mean: null, under: null };
+  const [under] = part.buckets.find(([, number]) => number >= 0.95 * part.count);
+  return { isRecent, mean: part.sum / part.count, under };
 }
 
-/** As Prometheus does it: linear inside a bucket; the last finite limit stands for what lies above it. */
-export function quantile(buckets, part) {
-  const total = buckets.at(-1)[1];
-  if (!total) return null;
-  const rank = part * total;
-  const at = buckets.findIndex(([, count]) => count >= rank);
-  const [limit, count] = buckets[at];
-  const [lower, below] = at > 0 ? buckets[at - 1] : [0, 0];
-  if (limit === null) return lower;
-  return count === below ? limit : lower + ((limit - lower) * (rank - below)) / (count - below);
-}
+const minus = (now, then) => ({
+  count: now.count - then.count,
+  sum: now.sum - then.sum,
+  buckets: now.buckets.map(([limit, number], at) => [limit, number - (then.buckets[at]?.[1] ?? 0)]),
+});
 
 const pointOf = ({ time, now, derived }) => ({
   time,
@@ -122,10 +119,10 @@ const pointOf = ({ time, now, derived }) => ({
   read: derived.readPerSecond,
   running: now.requests_running,
   waiting: now.requests_waiting,
-  firstToken50: derived.firstToken.isRecent ? derived.firstToken.p50 : null,
-  firstToken95: derived.firstToken.isRecent ? derived.firstToken.p95 : null,
-  betweenTokens50: derived.betweenTokens.isRecent ? derived.betweenTokens.p50 : null,
-  betweenTokens95: derived.betweenTokens.isRecent ? derived.betweenTokens.p95 : null,
+  firstTokenMean: derived.firstToken.isRecent ? derived.firstToken.mean : null,
+  firstTokenMost: derived.firstToken.isRecent ? derived.firstToken.under : null,
+  betweenTokensMean: derived.betweenTokens.isRecent ? derived.betweenTokens.mean : null,
+  betweenTokensMost: derived.betweenTokens.isRecent ? derived.betweenTokens.under : null,
   cache: now.kv_cache_used,
   memory: now.resident_memory_bytes,
 });

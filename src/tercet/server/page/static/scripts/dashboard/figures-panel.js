@@ -4,22 +4,21 @@ import { element } from "../dom.js";
 import { bytes, count, percent, rate, seconds } from "../figures.js";
 
 const part = (some, all) => (all > 0 ? some / all : null);
-const sum = (kinds) => Object.values(kinds).reduce((total, number) => total + number, 0);
 
-const latency = (name, label, { p50, p95, isRecent }) => ({
+const latency = (name, label, { mean, under, isRecent }) => ({
   name,
   label,
-  value: p50,
-  shown: seconds(p50),
-  detail: p95 === null ? "nothing measured yet" : `95 %: ${seconds(p95)}${isRecent ? "" : ", earlier"}`,
+  value: mean,
+  shown: seconds(mean),
+  detail: mean === null ? "nothing yet" : under === null ? "some far longer" : `95 % under ${seconds(under)}${isRecent ? "" : ", before"}`,
 });
 
 /** What is shown, in order: `{name, label, value, shown, detail, fill}`. */
-export function figuresOf({ now, totals, failures, derived }) {
-  const failed = sum(failures);
+export function figuresOf({ now, totals, derived }) {
+  const lookups = totals.response_cache_hits + totals.response_cache_misses;
   return [
     { name: "requests_running", label: "Running", value: now.requests_running, shown: count(now.requests_running),
-      detail: now.requests_limit ? `of ${count(now.requests_limit)} at a time` : "requests", fill: part(now.requests_running, now.requests_limit) },
+      detail: "requests at once" },
     { name: "requests_waiting", label: "Waiting", value: now.requests_waiting, shown: count(now.requests_waiting),
       detail: `${count(now.waiting_tokens)} tokens to read` },
     { name: "written_per_second", label: "Writing", value: derived.writtenPerSecond, shown: rate(derived.writtenPerSecond, "tokens/s"),
@@ -30,14 +29,14 @@ export function figuresOf({ now, totals, failures, derived }) {
     latency("between_tokens", "Between tokens", derived.betweenTokens),
     latency("whole_request", "Whole request", derived.wholeRequest),
     { name: "requests", label: "Requests", value: totals.requests, shown: count(totals.requests),
-      detail: failed ? `${count(failed)} failed` : "none failed" },
+      detail: totals.failed ? `${count(totals.failed)} failed` : "none failed" },
     { name: "kv_cache_used", label: "Context memory", value: now.kv_cache_used, shown: percent(now.kv_cache_used),
       detail: `${count(totals.preemptions)} set aside`, fill: now.kv_cache_used },
     { name: "prefix_cache", label: "Prefix cache", value: part(totals.prefix_cache_hits, totals.prefix_cache_queries),
       shown: percent(part(totals.prefix_cache_hits, totals.prefix_cache_queries)),
       detail: `hits, of ${count(totals.prefix_cache_queries)} tokens` },
-    { name: "response_cache", label: "Response cache", value: part(totals.response_cache_hits, totals.response_cache_queries),
-      shown: percent(part(totals.response_cache_hits, totals.response_cache_queries)),
+    { name: "response_cache", label: "Response cache", value: part(totals.response_cache_hits, lookups),
+      shown: percent(part(totals.response_cache_hits, lookups)),
       detail: `hits, ${count(now.response_cache_entries)} kept` },
     { name: "resident_memory_bytes", label: "Memory", value: now.resident_memory_bytes, shown: bytes(now.resident_memory_bytes),
       detail: "model included" },

@@ -1,5 +1,6 @@
 // The dashboard, and the state of the server in the top line of every view.
 
+import { notify } from "../announcer.js";
 import { byId, element } from "../dom.js";
 import { count, seconds } from "../figures.js";
 import { Feed } from "./feed.js";
@@ -26,8 +27,13 @@ export class Dashboard {
   /** The chart library is loaded when somebody first looks. */
   async #loadCharts() {
     this.charts ??= import("./charts.js").then(({ Charts }) => new Charts(byId("charts")));
-    this.drawn = await this.charts;
-    this.#draw();
+    try {
+      this.drawn = await this.charts;
+      this.#draw();
+    } catch {
+      this.charts = null;
+      notify("The charts could not be loaded. If the server was just replaced, load the page again.");
+    }
   }
 
   #draw() {
@@ -69,10 +75,10 @@ function drawAlerts(latest, error) {
     element("li", { className: severity }, element("strong", {}, title), element("span", {}, message))));
 }
 
-function drawTables({ models, finished, failures }) {
+function drawTables({ models, endings }) {
   const tables = [
     ["Models", models.map(({ name, context }) => [name, context ? `${count(context)} tokens of context` : ""]), "No model is loaded."],
-    ["How requests ended", rowsOf({ ...finished, ...failures }), "None has ended yet."],
+    ["How requests ended", rowsOf(endings), "None has ended yet."],
   ];
   const signature = JSON.stringify(tables);
   const root = byId("tables");
@@ -85,7 +91,23 @@ function drawTables({ models, finished, failures }) {
   )));
 }
 
-const rowsOf = (kinds) => Object.entries(kinds).filter(([, number]) => number > 0).map(([kind, number]) => [kind, count(number)]);
+const ENDINGS = {
+  stop: "complete",
+  length: "complete, as long as allowed",
+  abort: "given up by the client",
+  deadline: "failed: out of time",
+  error: "failed: an error while writing",
+  overloaded: "refused: too many waited",
+  unavailable: "refused: loading or shutting down",
+  context_length: "refused: longer than the context",
+  parameter: "refused: a wrong parameter",
+  unsupported: "refused: not supported",
+  other: "refused: other reasons",
+};
+
+const rowsOf = (endings) => Object.entries(endings)
+  .filter(([, number]) => number > 0)
+  .map(([kind, number]) => [ENDINGS[kind] ?? kind, count(number)]);
 
 const table = (rows) => element("table", {}, element("tbody", {}, ...rows.map(([name, value]) =>
   element("tr", {}, element("th", { scope: "row", dir: "auto" }, name), element("td", {}, value)))));

@@ -2,12 +2,13 @@
 // line by line in one pass; what is not recognized stays a paragraph, and nothing is ever lost.
 
 const FENCE = /^ {0,3}(`{3,}|~{3,})\s*([^\s`]*)[^`]*$/;
-const HEADING = /^ {0,3}(#{1,6})\s+(.*?)\s*#*\s*$/;
+const HEADING = /^ {0,3}(#{1,6})\s+(.*)$/;
 const RULE = /^ {0,3}([-*_])(?:\s*\1){2,}\s*$/;
 const ITEM = /^( {0,3})([-*+•]|(\d{1,9})[.)])(\s+|$)/;
 const QUOTE = /^ {0,3}> ?/;
-const DIVIDER = /^\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$/;
+const DIVIDER = /^ {0,3}\|?[ \t]*:?-+:?[ \t]*(\|[ \t]*:?-+:?[ \t]*)*\|?$/;
 const MAX_DEPTH = 8;
+const MAX_COLUMNS = 64; // every row has them all
 
 /** The blocks of a text; each has its `kind` and its `source`, by which an unchanged one is known again. */
 export function readBlocks(text, depth = 0) {
@@ -31,12 +32,19 @@ function readBlock(lines, at, depth) {
   const fence = FENCE.exec(line);
   if (fence) return readCode(lines, at, fence);
   const heading = HEADING.exec(line);
-  if (heading) return [{ kind: "heading", level: heading[1].length, text: heading[2] }, at + 1];
+  if (heading) return [{ kind: "heading", level: heading[1].length, text: withoutClosing(heading[2].trim()) }, at + 1];
   if (RULE.test(line)) return [{ kind: "rule" }, at + 1];
   if (depth < MAX_DEPTH && QUOTE.test(line)) return readQuote(lines, at, depth);
   if (depth < MAX_DEPTH && ITEM.test(line)) return readList(lines, at, depth);
-  if (line.includes("|") && DIVIDER.test(lines[at + 1] ?? "") && lines[at + 1].includes("-")) return readTable(lines, at);
+  if (line.includes("|") && DIVIDER.test((lines[at + 1] ?? "").trimEnd())) return readTable(lines, at);
   return readParagraph(lines, at, depth);
+}
+
+/** `# Title #` is a title without the second mark. */
+function withoutClosing(title) {
+  let end = title.length;
+  while (title[end - 1] === "#") end -= 1;
+  return end === 0 || /\s/.test(title[end - 1]) ? title.slice(0, end).trimEnd() : title;
 }
 
 function readCode(lines, at, [, fence, language]) {
@@ -90,6 +98,7 @@ function readTable(lines, at) {
   let end = at + 2;
   while (end < lines.length && lines[end].includes("|") && lines[end].trim()) end += 1;
   const [head, , ...rows] = lines.slice(at, end).map(cells);
+  if (head.length > MAX_COLUMNS) return [{ kind: "code", language: "", text: lines.slice(at, end).join("\n") }, end];
   return [{ kind: "table", head, rows }, end];
 }
 

@@ -2,19 +2,21 @@
 //
 // Images are never loaded: an answer could carry the conversation away in the address of one. They become their
 // description. Links keep only http, https and mailto, show where they lead, and open without telling from where.
+//
+// Every pattern looks at most some thousand characters ahead, so that a text made to be slow is not.
 
 import { element } from "../dom.js";
 
 const RULES = [
-  { pattern: /(`+)(?!`)([\s\S]*?[^`])\1(?!`)/y, make: ([, , code]) => element("code", { dir: "auto" }, trimmed(code)) },
-  { pattern: /!\[([^\]\n]*)\]\([^)\n]*\)/y, make: ([, text]) => element("span", { className: "no-image" }, `[image: ${text || "no description"}]`) },
-  { pattern: /\[([^\]\n]+)\]\(\s*<?([^\s<>()]+(?:\([^\s()]*\))?[^\s<>()]*)>?(?:\s+"[^"\n]*")?\s*\)/y, make: ([, text, address], depth) => link(inline(text, depth + 1), address) },
-  { pattern: /<?(https?:\/\/[^\s<>"'`]+[^\s<>"'`.,:;!?)\]])>?/y, make: ([, address]) => link([address], address) },
-  { pattern: /\*\*(?=\S)([\s\S]*?\S)\*\*(?!\*)/y, make: ([, text], depth) => element("strong", {}, ...inline(text, depth + 1)) },
-  { pattern: /__(?=\S)([\s\S]*?\S)__(?![\p{L}\p{N}_])/yu, wordStart: true, make: ([, text], depth) => element("strong", {}, ...inline(text, depth + 1)) },
-  { pattern: /~~(?=\S)([\s\S]*?\S)~~/y, make: ([, text], depth) => element("s", {}, ...inline(text, depth + 1)) },
-  { pattern: /\*(?=[^\s*])([\s\S]*?[^\s*])\*(?!\*)/y, make: ([, text], depth) => element("em", {}, ...inline(text, depth + 1)) },
-  { pattern: /_(?=[^\s_])([\s\S]*?[^\s_])_(?![\p{L}\p{N}_])/yu, wordStart: true, make: ([, text], depth) => element("em", {}, ...inline(text, depth + 1)) },
+  { pattern: /(`{1,9})(?!`)([\s\S]{0,2000}?[^`])\1(?!`)/y, make: ([, , code]) => element("code", { dir: "auto" }, trimmed(code)) },
+  { pattern: /!\[([^\]\n]{0,500})\]\([^)\n]{0,2000}\)/y, make: ([, text]) => element("span", { className: "no-image" }, `[image: ${text || "no description"}]`) },
+  { pattern: /\[([^\]\n]{1,500})\]\(\s{0,9}<?([^\s<>()]{1,2000})>?(?:\s{1,9}"[^"\n]{0,500}")?\s{0,9}\)/y, make: ([, text, address], depth) => link(inline(text, depth + 1), address) },
+  { pattern: /<?(https?:\/\/[^\s<>"'`]{1,2000}[^\s<>"'`.,:;!?)\]])>?/y, make: ([, address]) => link([address], address) },
+  { pattern: /\*\*(?=\S)([\s\S]{0,2000}?\S)\*\*(?!\*)/y, make: ([, text], depth) => element("strong", {}, ...inline(text, depth + 1)) },
+  { pattern: /__(?=\S)([\s\S]{0,2000}?\S)__(?![\p{L}\p{N}_])/yu, wordStart: true, make: ([, text], depth) => element("strong", {}, ...inline(text, depth + 1)) },
+  { pattern: /~~(?=\S)([\s\S]{0,2000}?\S)~~/y, make: ([, text], depth) => element("s", {}, ...inline(text, depth + 1)) },
+  { pattern: /\*(?=[^\s*])([\s\S]{0,2000}?[^\s*])\*(?!\*)/y, make: ([, text], depth) => element("em", {}, ...inline(text, depth + 1)) },
+  { pattern: /_(?=[^\s_])([\s\S]{0,2000}?[^\s_])_(?![\p{L}\p{N}_])/yu, wordStart: true, make: ([, text], depth) => element("em", {}, ...inline(text, depth + 1)) },
 ];
 
 const SPECIAL = /[\\`![<h*_~\n]/g;
