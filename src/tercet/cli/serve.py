@@ -125,6 +125,16 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    log_level: Annotated[
+        str,
+        typer.Option("--log-level", help="Least that is logged: debug, info, warning or error."),
+    ] = "info",
+    log_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--log-file", help="A file for the log besides stderr; rotated at 10 MiB.", show_default=False
+        ),
+    ] = None,
     threads: options.Threads = None,
     isa: options.Isa = None,
     level: options.Level = None,
@@ -153,6 +163,7 @@ def serve(
         optional_import(module, "server")
     from tercet.server.serving import listen, serve
     from tercet.server.settings import ServerSettings
+    from tercet.service.logs import configure
     from tercet.service.service import Service
     from tercet.service.settings import ServiceSettings
 
@@ -185,13 +196,17 @@ def serve(
         drain_delay_seconds=drain_delay,
         batch_folder=batch_dir,
     )
+    logs = configure(log_level, log_file)
     opened = listen(settings)
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{opened.getsockname()[1]}"
     console.told().print(f"Loading the model; listening at {url}", style="dim")
-    serve(
-        service,
-        settings,
-        opened,
-        lambda: console.told().print(f"Serving {', '.join(service.pool.names())} at {url}"),
-    )
+    try:
+        serve(
+            service,
+            settings,
+            opened,
+            lambda: console.told().print(f"Serving {', '.join(service.pool.names())} at {url}"),
+        )
+    finally:
+        logs.close()

@@ -39,6 +39,7 @@ def create_app(service: Service, settings: ServerSettings | None = None) -> Fast
     app.state.service = service
     app.state.settings = settings
     app.state.unknown_fields = set()
+    app.state.loop_lag = None  # whoever runs the loop measures it
     for error in (ApiError, TercetError, HTTPException):
         app.add_exception_handler(error, answer_error)
     app.add_exception_handler(RequestValidationError, _answer_validation)

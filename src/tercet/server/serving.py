@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import sys
@@ -18,6 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 import uvicorn
+from fastapi import FastAPI
 
 from tercet.errors import ParameterError
 from tercet.server.app import create_app
@@ -30,8 +32,12 @@ if TYPE_CHECKING:
 
 __all__ = ["listen", "serve"]
 
+LOG = logging.getLogger("tercet.server")
 LAST_WORDS_SECONDS = 5
 """For the errors of those that were ended to reach their readers."""
+
+UNREAD_BYTES = 128 * 1024
+"""Of one connection, in the system's buffer."""
 
 
 def listen(settings: ServerSettings) -> socket.socket:
@@ -46,6 +52,8 @@ def listen(settings: ServerSettings) -> socket.socket:
         )[0]
         opened = socket.socket(family, kind, protocol)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # What a reader who has stopped may fill; accepted connections have it from here.
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNREAD_BYTES)
         opened.bind(address)
         opened.listen(128)
     except OSError as error:
@@ -68,8 +76,9 @@ def serve(
         TercetError: a model cannot be loaded.
     """
     opened = opened or listen(settings)
+    app = create_app(service, settings)
     config = uvicorn.Config(
-        create_app(service, settings),
+        app,
         http=hardened_protocol(settings),
         ws="none",
         loop="asyncio",
@@ -81,10 +90,21 @@ def serve(
         timeout_keep_alive=settings.keep_alive_seconds,  # type: ignore[arg-type]
         timeout_graceful_shutdown=LAST_WORDS_SECONDS,
     )
-    server = DrainingServer(config, service, settings, when_ready)
+    for name in ("uvicorn", "asyncio"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [Forwarded(logging.ERROR)], False
+    server = DrainingServer(config, app, when_ready)
     server.run(sockets=[opened])
     if server.failure is not None:
         raise server.failure
+
+
+class Forwarded(logging.Handler):
+    """Errors of what we stand on go into our own log; its warnings are about clients, who are counted."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log it again, as ours."""
+        LOG.error(record.name, exc_info=record.exc_info, extra={"words": record.getMessage()})
 
 
 class DrainingServer(uvicorn.Server):
@@ -93,13 +113,13 @@ class DrainingServer(uvicorn.Server):
     def __init__(
         self,
         config: uvicorn.Config,
-        service: Service,
-        settings: ServerSettings,
+        app: FastAPI,
         when_ready: Callable[[], None] | None,
     ) -> None:
         super().__init__(config)
-        self.service = service
-        self.settings = settings
+        self.app = app
+        self.service: Service = app.state.service
+        self.settings: ServerSettings = app.state.settings
         self.when_ready = when_ready
         self.failure: BaseException | None = None
         self._signalled = False
@@ -107,6 +127,7 @@ class DrainingServer(uvicorn.Server):
     async def main_loop(self) -> None:
         """Load, and serve until a signal."""
         lag = LoopLag(self.service.metrics.observe_event_loop_lag)
+        self.app.state.loop_lag = lag
         loading = asyncio.ensure_future(self._load())
         await super().main_loop()
         lag.stop()

@@ -50,6 +50,8 @@ class Details(BaseModel):
     quantization: str | None
     models: list[dict[str, Any]]
     metrics: dict[str, Any]
+    event_loop_longest_ms: float | None
+    """The longest that the event loop has computed without a pause."""
 
 
 @router.head("/livez", include_in_schema=False)
@@ -83,7 +85,8 @@ async def health(request: Request) -> Response:
 async def details(request: Request, probe: Annotated[Literal["true", "false"], Query()] = "true") -> Response:
     """Also answers 200 while something is wrong: `status` says what."""
     report = await request.app.state.service.health.report(probe=probe == "true")
-    return JSONResponse(report)
+    lag = request.app.state.loop_lag
+    return JSONResponse(report | {"event_loop_longest_ms": lag and 1000 * lag.longest_own_seconds})
 
 
 def _answer(problem: str | None) -> Response:
