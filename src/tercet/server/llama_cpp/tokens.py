@@ -1,0 +1,61 @@
+"""`POST /tokenize`, `/detokenize` and `/apply-template`: text and token ids, both ways."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+
+from tercet.llm import LLM
+from tercet.server.bodies import AnyTypeBody
+from tercet.server.chat.requests import message_of
+from tercet.server.llama_cpp.bodies import DetokenizeBody, TemplateBody, TokenizeBody
+from tercet.server.llama_cpp.errors import LlamaCppRoute
+from tercet.server.llama_cpp.prompts import token_ids
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["llama.cpp"], route_class=LlamaCppRoute)
+
+
+@router.post("/tokenize")
+async def tokenize(body: AnyTypeBody[TokenizeBody], request: Request) -> dict[str, Any]:
+    """The token ids of a text, or of texts and token ids in a row."""
+    llm = request.app.state.service.pool.get(body.model).llm
+    return {"tokens": await asyncio.to_thread(_tokens, llm, body)}
+
+
+@router.post("/detokenize")
+async def detokenize(body: AnyTypeBody[DetokenizeBody], request: Request) -> dict[str, Any]:
+    """The text of token ids, control tokens shown by their names."""
+    llm = request.app.state.service.pool.get(body.model).llm
+    return {"content": await asyncio.to_thread(llm.detokenize, body.tokens)}
+
+
+@router.post("/apply-template")
+async def apply_template(body: AnyTypeBody[TemplateBody], request: Request) -> dict[str, Any]:
+    """The text that a conversation becomes, with the beginning of the answer."""
+    served = request.app.state.service.pool.get(body.model)
+    messages = [message_of(message) for message in body.messages]
+    return {"prompt": await served.chat_text(messages)}
+
+
+def _tokens(llm: LLM, body: TokenizeBody) -> list[Any]:
+    parts = [body.content] if isinstance(body.content, str) else body.content
+    ids = token_ids(llm, parts, body.parse_special)
+    bos = llm.config.first_token_id
+    if body.add_special and bos is not None:
+        ids = [bos, *ids]
+    if not body.with_pieces:
+        return ids
+    return [{"id": token_id, "piece": _piece(llm.tokenizer.token_bytes(token_id))} for token_id in ids]
+
+
+def _piece(data: bytes) -> str | list[int]:
+    """Text where the token is some; a token in the middle of a character is its bytes."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return list(data)
