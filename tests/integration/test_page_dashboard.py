@@ -1,0 +1,124 @@
+"""The dashboard of the web page: its figures are those of `/metrics`, and it says so when there are none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from browser import Visitor
+from served import Server
+
+pytestmark = pytest.mark.timeout(120)
+
+Visit = Callable[..., Visitor]
+
+
+def metrics(server: Server) -> dict[str, float]:
+    """`/metrics`, summed over labels."""
+    with server.client() as client:
+        text = client.get("/metrics").text
+    sums: dict[str, float] = {}
+    for line in text.splitlines():
+        if match := re.fullmatch(r"([\w:]+)(?:\{.*\})? (\S+)", line):
+            sums[match[1]] = sums.get(match[1], 0.0) + float(match[2])
+    return sums
+
+
+def shown(visitor: Visitor) -> dict[str, str]:
+    """The figures as the page got them."""
+    return visitor.page.evaluate(
+        """Object.fromEntries([...document.querySelectorAll(".figure")]
+           .map(({dataset}) => [dataset.figure, dataset.value]))"""
+    )
+
+
+def chat(server: Server, **fields: Any) -> int:
+    messages = [{"role": "user", "content": "Once upon a time there was a little dog"}]
+    with server.client() as client:
+        answer = client.post("/v1/chat/completions", json={"messages": messages, "max_tokens": 40, **fields})
+    return answer.status_code
+
+
+def test_the_figures_are_those_of_the_metrics(visit: Visit, serve: Callable[..., Server]) -> None:
+    server = serve()
+    assert [chat(server, seed=seed) for seed in range(4)] == [200] * 4
+    assert chat(server, temperature=-1) == 400
+    visitor = visit(server=server)
+    page = visitor.page
+    page.click("#tab-dashboard")
+    page.wait_for_selector(".chart canvas")
+    visitor.until("document.querySelector('[data-figure=first_token]')?.dataset.value > 0")
+    visitor.picture("dashboard-light")
+    found, wanted = shown(visitor), metrics(server)
+    first = wanted["vllm:time_to_first_token_seconds_sum"] / wanted["vllm:time_to_first_token_seconds_count"]
+    assert float(found["first_token"]) == pytest.approx(first)
+    for figure, metric in {
+        "requests": "tercet_requests_total",
+        "requests_running": "vllm:num_requests_running",
+        "requests_waiting": "vllm:num_requests_waiting",
+        "kv_cache_used": "vllm:kv_cache_usage_perc",
+    }.items():
+        assert float(found[figure]) == wanted[metric], figure
+    hits = wanted["vllm:prefix_cache_hits_total"] / wanted["vllm:prefix_cache_queries_total"]
+    assert float(found["prefix_cache"]) == pytest.approx(hits)
+    memory = wanted["process_resident_memory_bytes"]
+    assert float(found["resident_memory_bytes"]) == pytest.approx(memory, rel=0.05)
+    written = f"{wanted['vllm:generation_tokens_total']:,.0f} in all"
+    assert written in page.inner_text("[data-figure=written_per_second]")
+    read = f"{wanted['vllm:prompt_tokens_total']:,.0f} in all"
+    assert read in page.inner_text("[data-figure=read_per_second]")
+    assert page.inner_text("#alerts").split("\n") == ["All is well.", "No alert is active."]
+    assert page.inner_text("#health-text") == "ready"
+    assert "llama-tercet-tiny\t512 tokens of context" in page.inner_text("#tables")
+
+    assert [chat(server, seed=seed) for seed in range(10, 20)] == [200] * 10
+    total = metrics(server)["tercet_requests_total"]
+    visitor.until(f"document.querySelector('[data-figure=requests]').dataset.value == {total}")
+    visitor.until(
+        "document.querySelector('.chart [role=img]').ariaLabel.includes('last ten minutes: writing now')"
+    )
+    peak = page.evaluate(
+        """() => {
+          const canvas = document.querySelector(".chart canvas");
+          const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+          return new Set(pixels).size;
+        }"""
+    )
+    assert peak > 10, "nothing is drawn"
+
+    page.click("#pause")
+    assert page.get_attribute("#pause", "aria-pressed") == "true"
+    before = shown(visitor)
+    assert chat(server) == 200
+    page.wait_for_timeout(1500)
+    assert shown(visitor) == before
+    page.click("#pause")
+    visitor.until(f"document.querySelector('[data-figure=requests]').dataset.value == {total + 1}")
+
+    server.stop()
+    visitor.until("document.querySelector('#health').dataset.state === 'failed'")
+    assert page.inner_text("#health-text") == "not reachable"
+    assert "The server cannot be reached" in page.inner_text("#alerts")
+    visitor.picture("dashboard-unreachable")
+
+
+def test_alerts_and_quiet_moments_are_shown(visit: Visit) -> None:
+    visitor = visit(color_scheme="dark")
+    page = visitor.page
+    figures = page.request.get("/dashboard.json").json()
+    figures["alerts"] = [{"severity": "warning", "title": "Queue nearly full", "message": "<b>9 of 10</b>"}]
+    for histogram in figures["histograms"].values():
+        histogram.update(count=0, sum=0, buckets=[[limit, 0] for limit, _ in histogram["buckets"]])
+    page.route("**/dashboard.json", lambda route: route.fulfill(json=figures))
+    page.click("#tab-dashboard")
+    visitor.until("document.querySelector('#alerts .warning') !== null")
+    visitor.picture("dashboard-dark")
+    assert page.inner_text("#alerts .warning").split("\n") == ["Queue nearly full", "<b>9 of 10</b>"]
+    assert page.inner_text("#health-text") == "Queue nearly full"
+    assert shown(visitor)["first_token"] == ""
+    assert "nothing yet" in page.inner_text("[data-figure=first_token]")
+    figures["problem"] = "the model is loading"
+    visitor.until("document.querySelector('#health-text').innerText === 'the model is loading'")
