@@ -97,6 +97,10 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
     extras["energy"] = {package / "monitoring" / "energy_counters.py"}
     extras["onnx"] = set((package / "conversion" / "onnx").rglob("*.py"))
     extras["bench"] = {package / "bench" / "plot.py"}
+    extras["redis"] = {package / "service" / "redis_store.py"}
+    served = {*(package / "server").rglob("*.py"), *(package / "service").rglob("*.py")}
+    served |= {package / "monitoring" / "exposition.py", package / "sampling" / "constraints.py"}
+    extras["server"] = served - extras["redis"]
     assert imported(modules.difference(*extras.values()))[0] == declared("dependencies")
     for extra, files in extras.items():
         needed = set().union(*imported(files)) - declared("dependencies")

@@ -133,6 +133,7 @@ CATALOGUE: tuple[MetricSpec, ...] = (
     MetricSpec("tercet_response_cache_hits_total", "counter", "Requests answered from the cache.", OURS),
     MetricSpec("tercet_response_cache_misses_total", "counter", "Requests looked for in vain.", OURS),
     MetricSpec("tercet_response_cache_entries", "gauge", "Responses in the cache."),
+    MetricSpec("tercet_response_cache_errors_total", "counter", "Times that the cache failed."),
     MetricSpec("tercet_queued_tokens", "gauge", "Tokens that waiting requests need computed.", OURS),
     MetricSpec("tercet_kv_blocks", "gauge", "Blocks of the KV cache, by state.", (*OURS, "state")),
     MetricSpec("tercet_recomputed_tokens_total", "counter", "Tokens computed again after preemption.", OURS),

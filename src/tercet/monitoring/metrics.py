@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from tercet.engine.async_engine import AsyncEngine
 from tercet.engine.memory import resident_bytes
@@ -141,13 +141,20 @@ class ModelMetrics:
             self.histograms[name].observe(value)
 
 
+class CountedCache(Protocol):
+    """What the metrics ask a cache of responses."""
+
+    num_entries: int | None
+    num_errors: int
+
+
 class ServiceMetrics:
     """The counts of one service, model by model.
 
     Attributes:
         models: name -> its requests. A model that is unloaded keeps its counts.
         engines: name -> its engine, of the models that are loaded.
-        cache_entries: responses that are remembered, None where nobody counts them.
+        cache: what remembers responses, if anything does.
 
     Requests that name no model that there is are counted under the name "".
     """
@@ -155,7 +162,7 @@ class ServiceMetrics:
     def __init__(self) -> None:
         self.models: dict[str, ModelMetrics] = {"": _counts(1)}
         self.engines: dict[str, AsyncEngine] = {}
-        self.cache_entries: int | None = 0
+        self.cache: CountedCache | None = None
         self.http_responses: Counter[str] = Counter()
         self.unknown_fields = 0
         self.event_loop_lag = Histogram(_BUCKETS["tercet_event_loop_lag_seconds"])
@@ -220,7 +227,7 @@ class ServiceMetrics:
             "requests_per_second": total / alive if alive > 0 else 0.0,
             "average_tokens_per_second": tokens / seconds if seconds > 0 else None,
             "total_tokens_generated": sum(one.generated_tokens for one in models),
-            "cache_size": self.cache_entries,
+            "cache_size": self.cache.num_entries if self.cache else 0,
             "cache_hits": sum(one.cache_hits for one in models),
             "cache_misses": sum(one.cache_misses for one in models),
             "resident_memory_bytes": resident_bytes(),

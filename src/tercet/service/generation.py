@@ -18,17 +18,18 @@ import contextlib
 import dataclasses
 import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
-from tercet.engine.async_engine import AsyncEngine, RequestStream, TokenEvent
-from tercet.engine.request import Request
-from tercet.engine.result import GenerationResult, result_of
+from tercet.engine.async_engine import TokenEvent
+from tercet.engine.result import GenerationResult
 from tercet.errors import DeadlineError
+from tercet.service.answer_source import AnswerSource
 from tercet.service.request import GenerationRequest
 
 __all__ = ["Generation", "GenerationObserver", "Outcome", "TokenEvent"]
 
 Outcome = Literal["stop", "length", "cancelled", "deadline", "error"]
+_OUTCOMES: dict[str, Outcome] = {"stop": "stop", "length": "length"}
 
 
 class GenerationObserver(Protocol):
@@ -53,6 +54,7 @@ class Generation(AsyncIterator[TokenEvent]):
     Attributes:
         request: what was asked for.
         model: the name of the model that answers.
+        arrived_at: when the request came, by the engine's clock.
         num_received: tokens that have been read.
         outcome: how it ended, None before.
         error: what ended it, if that was an error.
@@ -61,8 +63,7 @@ class Generation(AsyncIterator[TokenEvent]):
     def __init__(
         self,
         request: GenerationRequest,
-        stream: RequestStream,
-        engine: AsyncEngine,
+        source: AnswerSource,
         *,
         model: str,
         arrived_at: float,
@@ -75,11 +76,10 @@ class Generation(AsyncIterator[TokenEvent]):
         self.outcome: Outcome | None = None
         self.error: BaseException | None = None
         self.arrived_at = arrived_at
-        self._stream = stream
-        self._engine = engine
+        self.num_received = 0
+        self._source = source
         self._observers = observers
         self._on_result = on_result
-        self.num_received = 0
         self._last_at = arrived_at
         self._result: GenerationResult | None = None
         self._loop = asyncio.get_running_loop()
@@ -88,19 +88,19 @@ class Generation(AsyncIterator[TokenEvent]):
             observer.submitted(self)
 
     @property
-    def engine_request(self) -> Request:
-        """The engine's own account of this request."""
-        return self._stream.request
-
-    @property
     def prompt_tokens(self) -> int:
         """Tokens of the prompt, known from the start."""
-        return len(self.engine_request.prompt_ids)
+        return self._source.prompt_tokens
 
     @property
     def response_cached(self) -> bool:
         """Whether a remembered response is given, and the model does nothing."""
-        return False
+        return self._source.is_remembered
+
+    @property
+    def may_be_remembered(self) -> bool:
+        """Whether it was looked for among the remembered ones, and will be one of them."""
+        return self._on_result is not None
 
     @property
     def summary(self) -> GenerationResult:
@@ -114,9 +114,9 @@ class Generation(AsyncIterator[TokenEvent]):
         if self.outcome is not None:
             raise StopAsyncIteration
         try:
-            event = await self._stream.__anext__()
+            event = await self._source.__anext__()
         except StopAsyncIteration:
-            self._settle(self.engine_request.finish_reason or "cancelled")
+            self._settle(None)
             raise
         except Exception as error:
             self._settle("deadline" if isinstance(error, DeadlineError) else "error", error)
@@ -144,8 +144,18 @@ class Generation(AsyncIterator[TokenEvent]):
 
     async def cancel(self) -> None:
         """End it now; what has come so far stays in `summary`. Does nothing if it has ended."""
-        self._engine.cancel(self.engine_request)
+        self._source.end()
         self._settle("cancelled")
+
+    def expire(self, what: str, seconds: float) -> None:
+        """End it, since its time is up."""
+        done = "has not ended" if what == "request" else "has not begun to be answered"
+        self._source.end(
+            DeadlineError(
+                f"the request {done} within {seconds:g} seconds; ask for fewer tokens, allow more time, "
+                "or try again when less is going on"
+            )
+        )
 
     def _timer(self, what: str, seconds: float | None) -> asyncio.TimerHandle | None:
         if seconds is None:
@@ -158,58 +168,27 @@ class Generation(AsyncIterator[TokenEvent]):
         if timer is not None:
             timer.cancel()
 
-    def expire(self, what: str, seconds: float) -> None:
-        """End it, since its time is up."""
-        done = "has not ended" if what == "request" else "has not begun to be answered"
-        error = DeadlineError(
-            f"the request {done} within {seconds:g} seconds; ask for fewer tokens, allow more time, "
-            "or try again when less is going on"
-        )
-        self.engine_request.cancel_error = error
-        self._engine.cancel(self.engine_request)
-        self._stream.fail(error)  # even if the engine hangs
-
-    def _settle(self, outcome: Outcome, error: BaseException | None = None) -> None:
+    def _settle(self, outcome: Outcome | None, error: BaseException | None = None) -> None:
+        """End it, as told or, for None, as its source did."""
         if self.outcome is not None:
             return
-        self.outcome, self.error = outcome, error
+        self._result = self._sum_up()
+        self.outcome, self.error = outcome or _OUTCOMES.get(self._result.finish_reason, "cancelled"), error
         self._stop_timer(0)
         self._stop_timer(1)
-        self._result = self._sum_up()
-        if outcome in ("stop", "length") and self._on_result is not None:
+        if self.outcome in ("stop", "length") and self._on_result is not None:
             self._on_result(self._result)
         for observer in self._observers:
             observer.settled(self)
 
     def _sum_up(self) -> GenerationResult:
-        request = self.engine_request
-        result = result_of(request, {"model": self.model, "timings": self._timings()})
-        finished = request.finished_at or max(self._last_at, request.submitted_at)
-        total = finished - self.arrived_at
-        first = finished if request.first_token_at is None else request.first_token_at
-        return dataclasses.replace(
-            result,
-            generation_time_seconds=total,
-            time_to_first_token_seconds=first - self.arrived_at,
-            tokens_per_second=result.generated_tokens / total if total > 0 else 0.0,
-        )
-
-    def _timings(self) -> dict[str, Any]:
-        """Where the time went: before the queue, in it, reading the prompt, generating."""
-        request = self.engine_request
-        marks = [request.submitted_at, request.started_at, request.first_token_at, request.finished_at]
-        for index in reversed(range(len(marks) - 1)):  # what never came about took no time of its own
-            marks[index] = marks[index + 1] if marks[index] is None else marks[index]
-        names = ("preparation", "queue", "prefill", "decode")
-        return {
-            f"{name}_seconds": None if begin is None or end is None else end - begin
-            for name, begin, end in zip(names, [self.arrived_at, *marks], marks, strict=False)
-        }
+        result = self._source.summary(self.arrived_at, self._last_at)
+        return dataclasses.replace(result, metadata={**result.metadata, "model": self.model})
 
     def __del__(self) -> None:
         # Dropped before its end: nobody can read it any more. A finalizer may run anywhere: it leaves notes.
         if getattr(self, "outcome", "error") is None:
-            self._engine.cancel(self.engine_request)
+            self._source.end()
             with contextlib.suppress(RuntimeError):  # the loop has been closed
                 self._loop.call_soon_threadsafe(self._settle, "cancelled")
 

@@ -52,7 +52,10 @@ class MetricsObserver:
 
     def submitted(self, generation: Generation) -> None:
         """Count a request that waits or runs."""
-        self._models[generation.model].began()
+        model = self._models[generation.model]
+        model.began()
+        model.cache_hits += generation.response_cached
+        model.cache_misses += generation.may_be_remembered and not generation.response_cached
 
     def received(self, generation: Generation, event: TokenEvent, seconds: float) -> None:
         """Count the tokens of a piece, and its time."""

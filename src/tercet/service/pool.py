@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from tercet.errors import ModelNotFoundError, ParameterError, UnavailableError
 from tercet.monitoring.metrics import ServiceMetrics
 from tercet.service.generation import GenerationObserver
+from tercet.service.response_cache import ResponseCache
 from tercet.service.served_model import ServedModel
 from tercet.service.settings import ServiceSettings
 
@@ -37,6 +38,8 @@ class ModelPool:
         metrics: ServiceMetrics | None = None,
     ) -> None:
         self.settings = settings or ServiceSettings()
+        self.cache: ResponseCache | None = None
+        """Remembers responses, of the models that are loaded after it has been set."""
         self._metrics = metrics
         self._observers = observers
         self._models: dict[str, ServedModel] = {}
@@ -132,7 +135,9 @@ class ModelPool:
     async def _open(self, name: str, path: str | None) -> ServedModel:
         self._loading.add(name)
         try:
-            return await ServedModel.open(name, path, self.settings, observers=self._observers)
+            return await ServedModel.open(
+                name, path, self.settings, observers=self._observers, cache=self.cache
+            )
         finally:
             with contextlib.suppress(KeyError):
                 self._loading.remove(name)

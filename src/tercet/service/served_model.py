@@ -9,32 +9,32 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from tercet.engine.async_engine import AsyncEngine
-from tercet.engine.request import Request
-from tercet.errors import ContextLengthError, TercetError, UnavailableError, UnsupportedModelError
+from tercet.engine.result import GenerationResult
+from tercet.errors import TercetError, UnavailableError, UnsupportedModelError
 from tercet.formats.floats import FLOAT_TYPES
 from tercet.llm import LLM, Prompt
-from tercet.sampling.constraints import compile_constraint
 from tercet.sampling.params import SamplingParams
+from tercet.service.answer_source import AnswerSource, ComputedAnswer, RememberedAnswer
 from tercet.service.generation import Generation, GenerationObserver
+from tercet.service.preparation import Prepared, conversation_text, is_quick, prepare, template_of
 from tercet.service.request import GenerationRequest
+from tercet.service.response_cache import ResponseCache, model_identity, request_key
 from tercet.service.settings import ServiceSettings
+from tercet.service.tool_calls import ToolUse
 from tercet.tokenization import ChatTemplate
 from tercet.tokenization.chat_template import Message
-from tercet.tokenization.plain_template import PLAIN_STOP, PLAIN_TEMPLATE
 
 __all__ = ["Embeddings", "ServedModel"]
 
 State = Literal["loading", "ready", "draining", "closed"]
-QUICK_CHARACTERS = 2_000
-"""A text up to this long is tokenized at once: that takes less than the way to a thread and back."""
 WARM_UP_TOKENS = 8
 FIRST = -(2**31)
 """The priority that goes before all others."""
@@ -56,6 +56,7 @@ class ServedModel:
         llm: the model; it is closed with this object.
         settings: the limits.
         observers: who hears of every request.
+        cache: what remembers responses, if anything does.
     """
 
     def __init__(
@@ -65,12 +66,15 @@ class ServedModel:
         settings: ServiceSettings | None = None,
         *,
         observers: Sequence[GenerationObserver] = (),
+        cache: ResponseCache | None = None,
     ) -> None:
         self.name = name
         self.llm = llm
         self.settings = settings or ServiceSettings()
         self.state: State = "loading"
         self._observers = observers
+        self._cache = cache
+        self._identity = "" if cache is None else model_identity(llm)
         if self.settings.max_concurrent is not None:
             _limit_sequences(llm, self.settings.max_concurrent)
         self.engine = AsyncEngine(
@@ -105,16 +109,17 @@ class ServedModel:
 
         Rendering runs it in another process: not for the event loop's own thread.
         """
-        llm = self.llm
-        if llm.chat_template is not None:
-            return llm.chat_template
-        bos = llm.config.bos_token_id
-        text = "" if bos is None else llm.tokenizer.token_bytes(bos).decode()
-        return ChatTemplate(PLAIN_TEMPLATE, llm.tokenizer, bos_token=text)
+        return template_of(self.llm)
 
-    async def chat_text(self, messages: Sequence[Message]) -> str:
-        """Return the text of a conversation as `submit` would write it."""
-        return await asyncio.to_thread(self.chat_template.render, messages)
+    async def chat_text(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str | Mapping[str, Any] | None = None,
+    ) -> str:
+        """Return the text of a conversation as `submit` has it read."""
+        use = ToolUse(tools, tool_choice)
+        return await asyncio.to_thread(conversation_text, messages, self.chat_template, use)
 
     @classmethod
     async def open(
@@ -124,6 +129,7 @@ class ServedModel:
         settings: ServiceSettings | None = None,
         *,
         observers: Sequence[GenerationObserver] = (),
+        cache: ResponseCache | None = None,
     ) -> ServedModel:
         """Load a model in a thread, start its engine and warm it up; an empty name takes the model's own.
 
@@ -132,7 +138,7 @@ class ServedModel:
         """
         settings = settings or ServiceSettings()
         llm = await asyncio.to_thread(lambda: LLM(path, **settings.llm))
-        model = cls(name or llm.name, llm, settings, observers=observers)
+        model = cls(name or llm.name, llm, settings, observers=observers, cache=cache)
         await model.start()
         return model
 
@@ -182,51 +188,49 @@ class ServedModel:
 
     async def _submit(self, request: GenerationRequest, arrived_at: float) -> Generation:
         self._check_ready()
-        is_quick = request.messages is None and request.constraint is None
-        if is_quick and len(request.prompt or ()) <= QUICK_CHARACTERS:
-            engine_request = self._prepare(request)
-        else:
-            engine_request = await asyncio.to_thread(self._prepare, request)
-            self._check_ready()
-        timeouts = self._timeouts(request)
-        engine_request.deadline, engine_request.first_token_deadline = (
-            None if seconds is None else arrived_at + seconds for seconds in timeouts
+        prepared = (
+            self._prepare(request) if is_quick(request) else await asyncio.to_thread(self._prepare, request)
         )
+        timeouts = self._timeouts(request)
+        key = None
+        if self._cache is not None:
+            key = request_key(self._identity, request, prepared)
+        source: AnswerSource | None = None
+        if self._cache is not None and key is not None:
+            found = await self._cache.find(key)
+            source = None if found is None else RememberedAnswer(found, self.llm.engine.clock)
+        self._check_ready()
+        if source is None:
+            engine_request = prepared.engine_request
+            engine_request.deadline, engine_request.first_token_deadline = (
+                None if seconds is None else arrived_at + seconds for seconds in timeouts
+            )
+            source = ComputedAnswer(self.engine.submit(engine_request), self.engine)
         return Generation(
             request,
-            self.engine.submit(engine_request),
-            self.engine,
+            source,
             model=self.name,
             arrived_at=arrived_at,
             timeouts=timeouts,
             observers=self._observers,
+            on_result=self._remember(key),
         )
 
-    def _prepare(self, request: GenerationRequest) -> Request:
-        """Turn what a caller asks for into what the engine runs."""
-        llm = self.llm
-        params = llm.sampling(request.params, {})
-        if request.messages is None:
-            prompt_ids = llm.prompt_tokens(() if request.prompt is None else request.prompt)
-        else:
-            prompt_ids = self.chat_template.encode(request.messages)
-            if llm.chat_template is None:
-                params = dataclasses.replace(params, stop=(*params.stop, *PLAIN_STOP))
-        most = self.settings.max_prompt_tokens
-        if most is not None and len(prompt_ids) > most:
-            raise ContextLengthError(
-                f"the prompt has {len(prompt_ids)} tokens, and at most {most} are taken here; shorten it",
-                len(prompt_ids),
-                most,
-            )
-        prepared = llm.request(prompt_ids, params)
-        if request.constraint is not None:
-            prepared.constraint = compile_constraint(request.constraint, llm.tokenizer)
-        prepared.id = request.id
-        prepared.priority = request.priority
-        prepared.tenant = request.tenant
-        prepared.cache_salt = request.cache_salt
-        return prepared
+    def _prepare(self, request: GenerationRequest) -> Prepared:
+        template = None if request.messages is None else self.chat_template
+        return prepare(request, self.llm, template, self.settings.max_prompt_tokens)
+
+    def _remember(self, key: str | None) -> Callable[[GenerationResult], None] | None:
+        """What stores the result of a request under its key; None where it is not to be stored."""
+        cache = self._cache
+        if cache is None or key is None:
+            return None
+
+        def remember(result: GenerationResult) -> None:
+            if not result.response_cached:
+                cache.remember(key, result)
+
+        return remember
 
     def _timeouts(self, request: GenerationRequest) -> tuple[float | None, float | None]:
         own, ours = request, self.settings

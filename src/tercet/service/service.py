@@ -13,6 +13,7 @@ from tercet.service.health import Health
 from tercet.service.observation import LogObserver, MetricsObserver
 from tercet.service.pool import ModelPool
 from tercet.service.request import GenerationRequest
+from tercet.service.response_cache import ResponseCache
 from tercet.service.settings import ServiceSettings
 
 __all__ = ["Service", "State"]
@@ -32,6 +33,7 @@ class Service:
         pool: the models.
         metrics: what is counted.
         health: whether requests can be answered.
+        cache: what remembers responses, None where nothing does or before the start.
         state: "loading" and "draining" while that goes on; requests are taken when it is "ready".
         failure: what kept the models from being loaded, None as long as nothing did.
     """
@@ -39,7 +41,7 @@ class Service:
     def __init__(self, settings: ServiceSettings | None = None) -> None:
         self.settings = settings or ServiceSettings()
         self.metrics = ServiceMetrics()
-        self.cache = None
+        self.cache: ResponseCache | None = None
         self._observers: list[GenerationObserver] = [MetricsObserver(self.metrics), LogObserver()]
         self.pool = ModelPool(self.settings, metrics=self.metrics, observers=self._observers)
         self.health = Health(self)
@@ -55,6 +57,8 @@ class Service:
         """
         self.state = "loading"
         try:
+            if self.settings.response_cache is not None:
+                await self._open_cache(self.settings.response_cache)
             for name, path in self.settings.models.items():
                 await self.pool.load(name, path)
         except BaseException as error:
@@ -99,6 +103,17 @@ class Service:
             await self.pool.close(drain_seconds)
         finally:
             self.state = "stopped"
+            if self.cache is not None:
+                await self.cache.close()
+
+    async def _open_cache(self, where: str) -> None:
+        from tercet.service.cache_stores import open_store
+
+        settings = self.settings
+        bounds = settings.max_cached_responses, settings.cache_ttl_seconds
+        self.cache = ResponseCache(await asyncio.to_thread(open_store, where, *bounds))
+        await self.cache.open()
+        self.pool.cache = self.metrics.cache = self.cache
 
     async def __aenter__(self) -> Service:
         await self.start()

@@ -46,6 +46,12 @@ class ServiceSettings:
     stuck_after_seconds: float = 30.0
     """An engine that has work and has not finished a step for so long counts as out of order."""
 
+    response_cache: str | None = None
+    """Where whole responses are remembered: "memory", a file of SQLite, a URL of Redis, or None for nowhere.
+    Only greedy requests and those with a seed are."""
+    max_cached_responses: int = 1_024
+    cache_ttl_seconds: float = 3_600.0
+
     warm_up: bool = True
     """Whether a model answers a short prompt before it takes requests: its pages and kernels are touched."""
 
