@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import jsonschema
 import pytest
 
 from tercet.errors import ParameterError
@@ -153,7 +152,6 @@ def test_forced_calls(tokenizer: Tokenizer) -> None:
     required = ToolUse(TOOLS, "required").constraint(template)
     for good in (WEATHER, NOW, f"[{NOW}]", f"[{NOW}, {WEATHER}]"):
         assert fits(tokenizer, required, good)
-        jsonschema.validate(json.loads(good), required.value)  # type: ignore[union-attr]
     for bad in ("Hello", "[]", '{"name": "other", "arguments": {}}', WEATHER.replace("3", "30"),
                 '{"name": "get_weather", "arguments": {}}', NOW + NOW):  # fmt: skip
         assert not fits(tokenizer, required, bad)

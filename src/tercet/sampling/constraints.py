@@ -30,14 +30,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tercet.environment import optional_import
-from tercet.errors import OverloadedError, ParameterError
+from tercet.errors import OverloadedError
 from tercet.sampling.json_schemas import checked_schema
+from tercet.sampling.token_constraint import ConstraintError
 from tercet.tokenization.tokenizer import Tokenizer, check_text
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher
 
-__all__ = ["JSON_OPTIONS", "ConstraintSpec", "TextConstraint", "compile_constraint"]
+__all__ = ["ConstraintSpec", "TextConstraint", "compile_constraint"]
 
 MOST_CHARACTERS = {"regex": 8_192, "grammar": 65_536}
 COMPILE_SECONDS = 5.0
@@ -57,8 +58,7 @@ _LIMITS = {
     "step_max_items": 20_000,
     "max_lexer_states": 20_000,
 }
-JSON_OPTIONS = {"whitespace_pattern": r"( |\n {0,40})?"}
-"""JSON may be compact or indented, but no answer is white space forever."""
+_JSON_OPTIONS = {"whitespace_pattern": r"( |\n {0,40})?"}  # compact or indented, but not white space forever
 _LARK_LITERAL = re.compile(r'//[^\n]*|#[^\n]*|"(?:\\.|[^"\\])*"|/(?:\\.|[^/\\])+/')
 
 
@@ -79,7 +79,7 @@ def compile_constraint(spec: ConstraintSpec, tokenizer: Tokenizer) -> TextConstr
     """Make the constraint of one answer. Takes from a millisecond to seconds: call it in a worker thread.
 
     Raises:
-        ParameterError: the spec is not valid, cannot be enforced, or is too complex. The message says what.
+        ConstraintError: the spec is not valid, cannot be enforced, or is too complex. The message says what.
         MissingExtraError: llguidance is not installed.
     """
     return _vocabulary(tokenizer).constraint(spec.kind, _checked_text(spec))
@@ -101,7 +101,7 @@ class TextConstraint:
             with self._counted():
                 self._mask = self._vocabulary.readable(self._matcher.compute_bitmask(), not self._num_tokens)
             if not self._mask.any() and not self.is_complete:
-                raise ParameterError("the answer cannot go on: no token of the model fits the constraint")
+                raise ConstraintError("the answer cannot go on: no token of the model fits the constraint")
         return self._mask
 
     def accept(self, token_id: int) -> None:
@@ -133,7 +133,7 @@ class TextConstraint:
         self._seconds += time.thread_time() - begin
         _raise_error(self._matcher)
         if self._seconds > MASK_SECONDS + MASK_SECONDS_PER_TOKEN * self._num_tokens:
-            raise ParameterError(
+            raise ConstraintError(
                 f"the constraint is too complex: finding the tokens that fit has taken {self._seconds:.2f} s "
                 f"in {self._num_tokens} tokens"
             )
@@ -182,7 +182,7 @@ class _Vocabulary:
         )
         _raise_error(matcher)
         if warnings := matcher.get_grammar_warnings():
-            raise ParameterError(f"the constraint cannot be kept in full: {warnings[0]}")
+            raise ConstraintError(f"the constraint cannot be kept in full: {warnings[0]}")
         TextConstraint(matcher.deep_copy(), self).mask()  # many a fault shows only here
         return matcher
 
@@ -216,7 +216,7 @@ class _Encoder:
                     yield token_id
                     break
             else:
-                raise ParameterError(f"the model has no token for {data[begin : begin + 1]!r}")
+                raise ConstraintError(f"the model has no token for {data[begin : begin + 1]!r}")
             begin = end
 
 
@@ -238,14 +238,14 @@ def _checked_text(spec: ConstraintSpec) -> str:
     if spec.kind in ("json_object", "json_schema"):
         return checked_schema({"type": "object"} if spec.kind == "json_object" else spec.value)
     if spec.kind not in MOST_CHARACTERS:
-        raise ParameterError(
+        raise ConstraintError(
             f"there is no constraint {spec.kind!r}; there are json_object, json_schema, regex and grammar"
         )
     text = spec.value
     if not isinstance(text, str) or not text:
-        raise ParameterError(f"a {spec.kind} is a string that is not empty, not {text!r:.80}")
+        raise ConstraintError(f"a {spec.kind} is a string that is not empty, not {text!r:.80}")
     if len(text) > MOST_CHARACTERS[spec.kind]:
-        raise ParameterError(
+        raise ConstraintError(
             f"the {spec.kind} has {len(text):,} characters, and may have {MOST_CHARACTERS[spec.kind]:,}"
         )
     check_text(text, f"the {spec.kind}")
@@ -259,7 +259,7 @@ def _grammar(kind: str, text: str) -> str:
         return str(matcher.grammar_from_regex(text))
     if kind == "grammar":
         return str(matcher.grammar_from_lark(_lark(text)))
-    return str(matcher.grammar_from_json_schema(text, overrides=JSON_OPTIONS))
+    return str(matcher.grammar_from_json_schema(text, overrides=_JSON_OPTIONS))
 
 
 def _lark(text: str) -> str:
@@ -268,9 +268,9 @@ def _lark(text: str) -> str:
         try:
             return str(conversion.gbnf_to_lark(text))
         except (conversion.GbnfToLarkError, RecursionError, ValueError, LookupError) as error:
-            raise ParameterError(f"the grammar is neither Lark nor GBNF: {error}") from error
+            raise ConstraintError(f"the grammar is neither Lark nor GBNF: {error}") from error
     if operator := re.search("[&~]", _LARK_LITERAL.sub("", text)):
-        raise ParameterError(
+        raise ConstraintError(
             f"the grammar uses {operator[0]}, the intersection or complement of terminals, "
             "which may take forever to compute; write the terminal without it"
         )
@@ -280,7 +280,7 @@ def _lark(text: str) -> str:
 def _raise_error(matcher: LLMatcher) -> None:
     if error := matcher.get_error():
         reason = error.split("\n<", 1)[0].strip()
-        raise ParameterError(f"the constraint cannot be enforced: {reason[:500]}")
+        raise ConstraintError(f"the constraint cannot be enforced: {reason[:500]}")
 
 
 def _in_compile_thread(work: Callable[[], LLMatcher]) -> LLMatcher:
@@ -309,4 +309,4 @@ def _in_compile_thread(work: Callable[[], LLMatcher]) -> LLMatcher:
     try:
         return outcome.result(COMPILE_SECONDS)
     except TimeoutError:
-        raise ParameterError(f"the constraint takes more than {COMPILE_SECONDS:g} s to compile") from None
+        raise ConstraintError(f"the constraint takes more than {COMPILE_SECONDS:g} s to compile") from None

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from tercet.errors import ParameterError
+from tercet.sampling.token_constraint import ConstraintError
 
 __all__ = ["checked_schema", "moved_schema"]
 
@@ -43,20 +43,20 @@ def checked_schema(schema: object) -> str:
         schema: an object, true, or the text of either.
 
     Raises:
-        ParameterError: it is no schema, too large or too deep, refers to something outside of it, or has
+        ConstraintError: it is no schema, too large or too deep, refers to something outside of it, or has
             keywords that are not enforced.
     """
     text = schema if isinstance(schema, str) else _written(schema)
     if len(text) > MOST_CHARACTERS:
-        raise ParameterError(f"the schema has {len(text):,} characters, and may have {MOST_CHARACTERS:,}")
+        raise ConstraintError(f"the schema has {len(text):,} characters, and may have {MOST_CHARACTERS:,}")
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ParameterError(f"the schema is not JSON: {error}") from error
+        raise ConstraintError(f"the schema is not JSON: {error}") from error
     if parsed is True:
         return "{}"
     if not isinstance(parsed, dict):
-        raise ParameterError(f"a schema is a JSON object, not {_shown(parsed)}")
+        raise ConstraintError(f"a schema is a JSON object, not {_shown(parsed)}")
     _check(parsed)
     return json.dumps(parsed)
 
@@ -84,7 +84,7 @@ def _written(schema: object) -> str:
     try:
         return json.dumps(schema, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise ParameterError(f"the schema is not JSON: {error}") from error
+        raise ConstraintError(f"the schema is not JSON: {error}") from error
 
 
 def _check(root: Mapping[str, Any]) -> None:
@@ -94,13 +94,13 @@ def _check(root: Mapping[str, Any]) -> None:
         schema, place, depth = waiting.pop()
         places.add(place)
         if depth > MOST_DEPTH:
-            raise ParameterError(f"the schema is deeper than {MOST_DEPTH} levels at {place[:200]}")
+            raise ConstraintError(f"the schema is deeper than {MOST_DEPTH} levels at {place[:200]}")
         if isinstance(schema, bool):
             continue
         if not isinstance(schema, dict):
-            raise ParameterError(f"the schema has {_shown(schema)} at {place}, expected an object")
+            raise ConstraintError(f"the schema has {_shown(schema)} at {place}, expected an object")
         if unknown := [name for name in schema if name not in _KNOWN and not _is_extension(name)]:
-            raise ParameterError(
+            raise ConstraintError(
                 f"the schema has {', '.join(map(_shown, unknown[:8]))} at {place}, which cannot be enforced; "
                 "leave it out, and check the answer for it yourself"
             )
@@ -109,7 +109,7 @@ def _check(root: Mapping[str, Any]) -> None:
         waiting += ((one, f"{place}/{step}", depth + 1) for step, one in _parts(schema, place))
     for reference, place in references:
         if not isinstance(reference, str) or unquote(reference) not in places:
-            raise ParameterError(
+            raise ConstraintError(
                 f"the schema refers to {_shown(reference)} at {place}, which it does not hold"
             )
 
@@ -120,11 +120,11 @@ def _parts(schema: Mapping[str, Any], place: str) -> Iterator[tuple[str, object]
         if name in schema:
             members = schema[name]
             if not isinstance(members, dict):
-                raise ParameterError(
+                raise ConstraintError(
                     f"the schema has {_shown(members)} as {name} at {place}, expected an object"
                 )
             if len(members) > MOST_PROPERTIES:
-                raise ParameterError(
+                raise ConstraintError(
                     f"the schema has {len(members):,} {name} at {place}, and may have {MOST_PROPERTIES}"
                 )
             yield from ((f"{name}/{_escaped(key)}", member) for key, member in members.items())
@@ -132,7 +132,7 @@ def _parts(schema: Mapping[str, Any], place: str) -> Iterator[tuple[str, object]
         if name in schema:
             members = schema[name]
             if not isinstance(members, list):
-                raise ParameterError(
+                raise ConstraintError(
                     f"the schema has {_shown(members)} as {name} at {place}, expected a list"
                 )
             yield from ((f"{name}/{index}", member) for index, member in enumerate(members))

@@ -12,9 +12,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tercet.errors import ParameterError
 from tercet.sampling.params import SamplingParams
 
-__all__ = ["TokenConstraint", "adjusted_logits"]
+__all__ = ["ConstraintError", "TokenConstraint", "adjusted_logits"]
+
+
+class ConstraintError(ParameterError):
+    """A constraint is malformed, cannot be enforced, or is too complex."""
 
 
 class TokenConstraint(Protocol):
@@ -27,11 +32,11 @@ class TokenConstraint(Protocol):
         """The tokens that may come next, bool [tokens]; ids beyond its end are forbidden. Not to be changed.
 
         Raises:
-            ParameterError: the constraint has become more complex than it may.
+            ConstraintError: the constraint has become more complex than it may.
         """
 
     def accept(self, token_id: int) -> None:
-        """The token has been chosen; ParameterError where the mask does not have it."""
+        """The token has been chosen; ConstraintError where the mask does not have it."""
 
     @property
     def is_complete(self) -> bool:
@@ -55,7 +60,7 @@ def adjusted_logits(
     complete may end, one that is finished ends even before `min_tokens`.
 
     Raises:
-        ParameterError: see `TokenConstraint.mask`.
+        ConstraintError: see `TokenConstraint.mask`.
     """
     too_early = num_generated < params.min_tokens
     if constraint is None and not params.logit_bias and not (too_early and stop_ids):

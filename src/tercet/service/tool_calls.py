@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from tercet.errors import ParameterError
-from tercet.sampling.constraints import JSON_OPTIONS, ConstraintSpec
+from tercet.sampling.constraints import ConstraintSpec
 from tercet.sampling.json_schemas import checked_schema, moved_schema
 from tercet.service.tool_call_parser import CallDelta, ContentDelta, ToolCallParser, new_call_id
 from tercet.tokenization.chat_template import ChatTemplate, Message, check_messages
@@ -35,6 +35,7 @@ MOST_CALLS = 16
 MOST_DESCRIPTION = 16_384
 _MESSAGE_KEYS = ("role", "content", "tool_calls", "tool_call_id")
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
+_JSON_OPTIONS = {"whitespace_pattern": " ?"}  # nobody reads it: in one line
 _INSTRUCTIONS = """\
 You can call functions. They are listed here, one in a line, as JSON:
 {functions}
@@ -108,7 +109,7 @@ class ToolUse:
         key: Literal["arguments", "parameters"] = "arguments"
         if '"parameters": dictionary' in template.source and "<tool_call>" not in template.source:
             key = "parameters"
-        call = {
+        call: dict[str, Any] = {
             "anyOf": [
                 {
                     "type": "object",
@@ -127,9 +128,8 @@ class ToolUse:
             str(index): moved_schema(schema, f"#/$defs/{index}") for index, schema in enumerate(self._schemas)
         }
         whole: dict[str, Any] = {"$defs": {**definitions, "call": call}, "$ref": "#/$defs/call"}
-        if "<tool_call>" in template.source:
-            return ConstraintSpec("grammar", _tagged(checked_schema(whole), self.parallel))
-        if self.parallel and key == "arguments":
+        is_tagged = "<tool_call>" in template.source
+        if self.parallel and key == "arguments" and not is_tagged:
             several = {
                 "type": "array",
                 "items": {"$ref": "#/$defs/call"},
@@ -137,7 +137,10 @@ class ToolUse:
                 "maxItems": MOST_CALLS,
             }
             whole["anyOf"] = [{"$ref": whole.pop("$ref")}, several]
-        return ConstraintSpec("json_schema", whole)
+        more = f'("\\n" call){{0,{MOST_CALLS - 1}}}' if is_tagged and self.parallel else ""
+        call_rule = '"<tool_call>\\n" body "\\n</tool_call>"' if is_tagged else "body"
+        body = json.dumps({**json.loads(checked_schema(whole)), "x-guidance": _JSON_OPTIONS})
+        return ConstraintSpec("grammar", f"start: call {more}\ncall: {call_rule}\nbody: %json {body}")
 
 
 def _checked_tools(tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -201,13 +204,6 @@ def _schema_of(function: Mapping[str, Any]) -> dict[str, Any]:
     if schema.setdefault("type", "object") != "object":
         raise ParameterError(f"parameters of the tool {function['name']} must be of the type object")
     return schema
-
-
-def _tagged(call: str, parallel: bool) -> str:
-    """A grammar for calls between marks, as models write them that were trained so."""
-    schema = json.dumps({**json.loads(call), "x-guidance": JSON_OPTIONS})
-    more = f'("\\n" call){{0,{MOST_CALLS - 1}}}' if parallel else ""
-    return f'start: call {more}\ncall: "<tool_call>\\n" body "\\n</tool_call>"\nbody: %json {schema}'
 
 
 def _with_objects(message: Message, index: int) -> Message:
