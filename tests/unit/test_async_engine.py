@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from counting_engine import BLOCK_TOKENS, CountingRunner, expected, make_request
+from tercet.engine import async_engine
 from tercet.engine.async_engine import AsyncEngine, RequestStream, TokenEvent
 from tercet.engine.engine import Engine, Logits
 from tercet.engine.kv_blocks import KvBlockPool
@@ -126,13 +127,13 @@ def test_a_full_queue_says_when_to_come_back() -> None:
     async def test() -> None:
         runner = GatedRunner(is_open=False)
         async with serving(runner, max_queued_requests=2) as engine:
-            running = [engine.submit(make_request([one])) for one in (1, 2)]
+            running = [engine.submit(make_request([1]))]
             await asyncio.to_thread(runner.entered.wait, 10)
             waiting = [engine.submit(make_request([one])) for one in (3, 4)]
             with pytest.raises(OverloadedError, match="2 requests wait, of at most 2") as caught:
                 engine.submit(make_request([5]))
             assert 1 <= caught.value.retry_after_seconds <= 60
-            assert (engine.num_running, engine.num_waiting, engine.num_queued_tokens) == (2, 2, 2)
+            assert (engine.num_running, engine.num_waiting, engine.num_queued_tokens) == (1, 2, 2)
             assert engine.stats().rejected == 1
             runner.gate.set()
             await asyncio.gather(*map(read, running + waiting))
@@ -144,7 +145,7 @@ def test_tokens_that_wait_are_limited_but_one_prompt_may_always_wait() -> None:
     async def test() -> None:
         runner = GatedRunner(is_open=False)
         async with serving(runner, max_queued_tokens=10) as engine:
-            streams = [engine.submit(make_request([one])) for one in (1, 2)]
+            streams = [engine.submit(make_request([1]))]
             await asyncio.to_thread(runner.entered.wait, 10)
             streams.append(engine.submit(make_request([3] * 30)))
             with pytest.raises(OverloadedError, match="30 tokens of prompts wait"):
@@ -216,6 +217,58 @@ def test_what_does_not_finish_in_time_ends_with_an_error() -> None:
             await engine.stop(0.05)
             with pytest.raises(UnavailableError, match="the engine stops"):
                 await read(stream)
+
+    run(test)
+
+
+def test_a_step_that_hangs_holds_up_neither_the_end_nor_the_readers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(async_engine, "STOP_SECONDS", 0.1)
+
+    async def test() -> None:
+        runner = GatedRunner(is_open=False)
+        async with serving(runner) as engine:
+            stream = engine.submit(make_request([1]))
+            await asyncio.to_thread(runner.entered.wait, 10)
+            await engine.stop(0)
+            with pytest.raises(UnavailableError, match="the engine stops"):
+                await read(stream)
+            with pytest.raises(UnavailableError):
+                engine.submit(make_request([1]))
+            runner.gate.set()
+            await until(lambda: stream.request.finished)
+
+    run(test)
+
+
+def test_an_engine_may_start_again() -> None:
+    async def test() -> None:
+        async with serving() as engine:
+            await engine.stop(0)
+            await engine.start()
+            assert len(await read(engine.submit(make_request([1])))) == 5
+
+    run(test)
+
+
+def test_what_is_counted() -> None:
+    async def test() -> None:
+        async with serving() as engine:
+            first = engine.submit(make_request([1, 2, 3, 4, 5]))
+            await read(first)
+            await read(engine.submit(make_request([1, 2, 3, 4, 6])))
+            cancelled = engine.submit(make_request([1], max_tokens=200))
+            engine.cancel(cancelled.request)
+            await read(cancelled)
+            request = first.request
+            times = (request.submitted_at, request.started_at, request.first_token_at, request.finished_at)
+            assert sorted(times) == list(times)  # type: ignore[type-var]
+            await engine.stop(0)
+            stats = engine.stats()
+            assert (stats.started, stats.finished, stats.aborted) == (3, 2, 1)
+            assert (stats.prefix_queries >= 10, stats.prefix_hits) == (True, 4)
+            assert stats.generated_tokens >= 10
+            assert sum(stats.step_sizes.values()) == stats.steps >= 10
+            assert stats.busy_seconds > 0
 
     run(test)
 

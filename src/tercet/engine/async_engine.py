@@ -66,7 +66,8 @@ class AsyncEngine:
         self._lock = threading.Lock()  # guards _streams; never held during a step
         self._work = threading.Event()
         self._thread: threading.Thread | None = None
-        self._admits = self._stops = False
+        self._stops = threading.Event()  # of this thread alone: one that hangs does not come back beside it
+        self._admits = False
         self.failure: BaseException | None = None
         self._ticked_at = engine.clock()
         self._totals = self._recent = (0.0, 0.0)  # tokens and seconds: of all steps, and of the latest ones
@@ -77,9 +78,11 @@ class AsyncEngine:
     async def start(self) -> None:
         """Start the thread, unless it runs already."""
         if self._thread is None:
-            self._stops, self._admits, self.failure = False, True, None
+            self._stops, self._admits, self.failure = threading.Event(), True, None
             self._ticked_at = self.engine.clock()
-            self._thread = threading.Thread(target=self._run, name="tercet-engine", daemon=True)
+            self._thread = threading.Thread(
+                target=self._run, args=(self._stops,), name="tercet-engine", daemon=True
+            )
             self._thread.start()
 
     async def stop(self, drain_seconds: float = 0.0) -> None:
@@ -88,15 +91,18 @@ class AsyncEngine:
         end = self.engine.clock() + drain_seconds
         while self._streams and self.is_alive and self.engine.clock() < end:
             await asyncio.sleep(0.01)
-        with self._lock:
-            rest = list(self._streams)
-        for request in rest:
-            self._end(request, UnavailableError("the engine stops; send the request again"))
-        self._stops = True
+        error = UnavailableError("the engine stops; send the request again")
+        for request in self._requests():
+            self._end(request, error)
+        self._stops.set()
         self._work.set()
         thread, self._thread = self._thread, None
         if thread is not None:
             await asyncio.to_thread(thread.join, STOP_SECONDS)
+            with self._lock:
+                unended = list(self._streams.values())
+            for stream in unended:  # a step hangs: whoever reads need not
+                stream.loop.call_soon_threadsafe(stream.fail, error)
 
     @property
     def is_alive(self) -> bool:
@@ -194,9 +200,9 @@ class AsyncEngine:
 
     # The thread -------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
+    def _run(self, stops: threading.Event) -> None:
         try:
-            while not (self._stops and not self._streams):
+            while not stops.is_set() or (self._streams and stops is self._stops):
                 self._work.clear()
                 self._ticked_at = self.engine.clock()
                 if self.engine.step():

@@ -36,6 +36,9 @@ from tercet.sampling.logprobs import token_logprobs
 
 Logits = npt.NDArray[np.float32]
 
+STOCK_SECONDS = 0.005
+"""How old `stats` may become while step follows step."""
+
 
 class StepRunner(Protocol):
     """The arithmetic that the engine stands on; `tercet.engine.runner.Runner` is the real one."""
@@ -86,7 +89,7 @@ class Engine:
         self._lock = threading.Lock()
         self._turnstile = threading.Lock()
         self._busy_seconds = 0.0
-        self._stats = self._scheduler.stats()
+        self._take_stock()
 
     @property
     def limits(self) -> StepLimits:
@@ -147,7 +150,12 @@ class Engine:
             self.raise_error(request)
 
     def stats(self) -> EngineStats:
-        """What has been done so far, as it was after the latest step."""
+        """What has been done so far; during a step, what was known a few milliseconds before. Never waits."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._take_stock()
+            finally:
+                self._lock.release()
         return self._stats
 
     # Whole texts ------------------------------------------------------------------------------------
@@ -205,7 +213,6 @@ class Engine:
             scheduler.submit(self._submitted.popleft())
         while self._cancelled:
             scheduler.cancel(self._cancelled.popleft())
-        self._take_stock()
 
     def _step(self, admits: bool = True) -> None:
         scheduler = self._scheduler
@@ -227,7 +234,8 @@ class Engine:
         if chunks:
             scheduler.commit(chunks, lambda request, row: self._draw(request, logits[row]))
         self._busy_seconds += scheduler.now - begin
-        self._take_stock()
+        if scheduler.now >= self._stock_due:
+            self._take_stock()
 
     def _draw(self, request: Request, row: Logits) -> int:
         token = self.runner.sample(row, request)
@@ -240,3 +248,4 @@ class Engine:
         stats = self._scheduler.stats()
         stats.busy_seconds = self._busy_seconds
         self._stats = stats
+        self._stock_due = self._scheduler.now + STOCK_SECONDS

@@ -128,7 +128,7 @@ class Scheduler:
         """
         self._end_due()
         self._grow()
-        if admits:
+        if admits and self._queue:
             self._admit()
         by_age = self._counts.steps % AGE_TURN == AGE_TURN - 1
         order = sorted(self.running, key=_age if by_age else self._queue.rank)
@@ -148,7 +148,7 @@ class Scheduler:
             while request.is_running and not extend_blocks(self.pool, request, request.num_tokens):
                 self._preempt(max(self.running, key=_seniority))
         for request in self.running:
-            proposed = request.proposed_ids
+            proposed = request.proposed_ids  # mostly empty
             while proposed and not extend_blocks(self.pool, request, request.num_tokens + len(proposed)):
                 proposed.pop()
 
