@@ -293,7 +293,7 @@ def test_a_bug_of_the_engine_is_everybodys_end_and_seen(monkeypatch: pytest.Monk
     async def test() -> None:
         async with serving() as engine:
             monkeypatch.setattr(engine.engine, "step", lambda: 1 // 0)
-            with pytest.raises(ZeroDivisionError):
+            with pytest.raises(UnavailableError, match="has stopped"):
                 await read(engine.submit(make_request([1])))
             assert not engine.is_alive
             assert isinstance(engine.failure, ZeroDivisionError)

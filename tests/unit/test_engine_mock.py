@@ -15,6 +15,7 @@ from tercet.engine.kv_blocks import KvBlockPool
 from tercet.engine.mock import EngineDeath, Faults, MockRunner, inject
 from tercet.engine.plan import StepLimits
 from tercet.engine.request import Request
+from tercet.errors import UnavailableError
 from tercet.sampling.params import SamplingParams
 
 
@@ -77,7 +78,7 @@ def test_a_death_ends_the_thread_and_is_told_to_whoever_waits() -> None:
     async def scenario() -> None:
         engine = AsyncEngine(engine_of(Faults(die_at_step=2))[1])
         await engine.start()
-        with pytest.raises(EngineDeath):
+        with pytest.raises(UnavailableError, match="the engine has stopped"):
             async for _ in engine.submit(request([1, 2])):
                 pass
         assert not engine.is_alive

@@ -214,8 +214,10 @@ class AsyncEngine:
                     self._work.wait(IDLE_TICK_SECONDS)
         except BaseException as error:  # a bug of the engine: whoever waits must hear of it
             self.failure = error
+            stopped = UnavailableError("the engine has stopped, which it must not; its log says why")
+            stopped.__cause__ = error
             for request in self._requests():
-                request.error = request.error or error
+                request.error = request.error or stopped
             self._deliver()
 
     def _measure(self) -> None:
