@@ -76,7 +76,7 @@ def test_an_answer_grows_on_the_page_and_is_counted(visit: Visit, unhurried: Ser
     assert re.search(r" tokens/s · first after [\d.]+ m?s · read (\d+)", figures)
     assert f"read {usage['prompt_tokens']}" in figures
     used = usage["prompt_tokens"] + usage["completion_tokens"]
-    assert page.locator("#context").inner_text() == f"{used} of 512 tokens of context used"
+    assert page.locator("#context").inner_text() == f"llama-tercet-tiny · {used} of 512 tokens"
 
 
 def test_what_was_touched_is_sent_and_nothing_else(visit: Visit) -> None:

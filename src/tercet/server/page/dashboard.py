@@ -96,7 +96,7 @@ def dashboard_figures(service: Service) -> dict[str, Any]:
         "state": service.state,
         "problem": service.health.problem(),
         "models": [
-            {"name": model.name, "context": model.llm.config.max_context} for model in service.pool.models
+            {"name": model.name, "context": model.llm.max_context} for model in service.pool.models
         ],
         "now": now,
         "totals": {name: samples.total(metric) for name, metric in TOTALS.items()},

@@ -51,11 +51,11 @@ export class Composer {
     if (hadFocus) (isRunning ? this.stopButton : this.field).focus();
   }
 
-  /** How much of the model's context the conversation takes, as its last answer counted it. */
-  showContext(usage, context) {
+  /** Who will answer, and how much of its context the conversation takes, as the last answer counted it. */
+  showModel(model, usage, context) {
     const used = usage ? usage.prompt + usage.generated : 0;
     const of = context ? ` of ${count(context)}` : "";
-    byId("context").textContent = used ? `${count(used)}${of} tokens of context used` : "";
+    byId("context").textContent = used ? `${model} · ${count(used)}${of} tokens` : model;
   }
 
   focus() {

@@ -64,7 +64,7 @@ function drawChat() {
   transcript.draw();
   composer.setRunning(answers.isRunning(shown));
   const last = shown.path().findLast(({ usage }) => usage);
-  composer.showContext(last?.usage, panel.contexts?.get(last?.model));
+  composer.showModel(settings.model, last?.usage, panel.contexts?.get(last?.model));
   sidebar.draw();
 }
 
@@ -156,5 +156,16 @@ listenForKeys({
   settings: () => byId("settings").showModal(),
 });
 
+settings.addEventListener("change", drawChat);
+
+// Models come and go while the server runs, and at its start there is none yet.
+let names = null;
+dashboard.feed.addEventListener("change", () => {
+  const now = dashboard.feed.latest?.models.map(({ name }) => name).join("\n");
+  if (now === undefined || now === names) return;
+  names = now;
+  panel.loadModels();
+});
+
 route();
-panel.loadModels().then(drawChat);
+panel.loadModels();

@@ -51,6 +51,7 @@ export class SettingsPanel {
       return;
     }
     this.contexts = new Map(models.map(({ id, context }) => [id, context]));
+    if (!models.length) return; // none is loaded yet: the choice made earlier may still hold
     this.model.replaceChildren(...models.map(({ id }) => element("option", { value: id, textContent: id })));
     if (!models.some(({ id }) => id === this.settings.model)) this.settings.model = models[0]?.id ?? "";
     this.model.value = this.settings.model;
