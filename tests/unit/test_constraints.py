@@ -163,6 +163,11 @@ def test_what_was_compiled_is_kept_and_answers_do_not_share_it(tokenizer: Tokeni
     for index in range(constraints.KEPT_CONSTRAINTS + 3):
         compile_constraint(regex(f"a{index}"), tokenizer)
     assert len(kept) == constraints.KEPT_CONSTRAINTS
+    third = compile_constraint(spec, tokenizer)
+    assert ("regex", "ab") in kept
+    with pytest.raises(ParameterError, match="cannot be enforced"):
+        third.accept(tokenizer.encode("b")[0])
+    assert ("regex", "ab") not in kept, "what failed is not used again"
 
 
 def test_tokens_with_the_space_that_decoding_drops_do_not_come_first() -> None:

@@ -44,8 +44,9 @@ MOST_CHARACTERS = {"regex": 8_192, "grammar": 65_536}
 COMPILE_SECONDS = 5.0
 COMPILE_THREADS = 2
 COMPILE_STACK_BYTES = 128 << 20  # of address space; what is not used costs nothing
-KEPT_CONSTRAINTS = 64
-"""Compiled ones that are kept for each tokenizer, the latest used."""
+KEPT_CONSTRAINTS = 16
+"""Compiled ones that are kept for each tokenizer, the latest used. All answers under one share the states of
+its lexer, which are computed as they are met: up to about 20 MiB."""
 MASK_SECONDS = 0.25
 MASK_SECONDS_PER_TOKEN = 0.002
 """Processor time for the masks of one answer: this much at once, and so much more for every token.
@@ -56,7 +57,7 @@ _LIMITS = {
     "initial_lexer_fuel": 300_000,
     "step_lexer_fuel": 50_000,
     "step_max_items": 20_000,
-    "max_lexer_states": 20_000,
+    "max_lexer_states": 10_000,
 }
 _JSON_OPTIONS = {"whitespace_pattern": r"( |\n {0,40})?"}  # compact or indented, but not white space forever
 _LARK_LITERAL = re.compile(r'//[^\n]*|#[^\n]*|"(?:\\.|[^"\\])*"|/(?:\\.|[^/\\])+/')
@@ -88,9 +89,10 @@ def compile_constraint(spec: ConstraintSpec, tokenizer: Tokenizer) -> TextConstr
 class TextConstraint:
     """A `TokenConstraint` by a parser of llguidance, for one answer. Made by `compile_constraint`."""
 
-    def __init__(self, matcher: LLMatcher, vocabulary: _Vocabulary) -> None:
+    def __init__(self, matcher: LLMatcher, vocabulary: _Vocabulary, kind: str, text: str) -> None:
         self._matcher = matcher
         self._vocabulary = vocabulary
+        self._key = (kind, text)
         self._mask: NDArray[np.bool_] | None = None
         self._num_tokens = 0
         self._seconds = 0.0
@@ -131,6 +133,8 @@ class TextConstraint:
         begin = time.thread_time()
         yield
         self._seconds += time.thread_time() - begin
+        if self._matcher.is_error():
+            self._vocabulary.forget(*self._key)  # what is shared may be full: the next one starts afresh
         _raise_error(self._matcher)
         if self._seconds > MASK_SECONDS + MASK_SECONDS_PER_TOKEN * self._num_tokens:
             raise ConstraintError(
@@ -173,7 +177,12 @@ class _Vocabulary:
             self._compiled[kind, text] = matcher
             while len(self._compiled) > KEPT_CONSTRAINTS:
                 self._compiled.popitem(last=False)
-            return TextConstraint(matcher.deep_copy(), self)
+            return TextConstraint(matcher.deep_copy(), self, kind, text)
+
+    def forget(self, kind: str, text: str) -> None:
+        """Compile this spec anew the next time."""
+        with self._lock:
+            self._compiled.pop((kind, text), None)
 
     def _compile(self, kind: str, text: str) -> LLMatcher:
         grammar = _grammar(kind, text)
@@ -183,7 +192,7 @@ class _Vocabulary:
         _raise_error(matcher)
         if warnings := matcher.get_grammar_warnings():
             raise ConstraintError(f"the constraint cannot be kept in full: {warnings[0]}")
-        TextConstraint(matcher.deep_copy(), self).mask()  # many a fault shows only here
+        TextConstraint(matcher.deep_copy(), self, kind, text).mask()  # many a fault shows only here
         return matcher
 
 
