@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tercet.errors import TercetError
+from tercet.server.batches.opening import open_jobs
 from tercet.server.errors import ApiError, answer_error, error_response
 from tercet.server.middleware.admission import Admission
 from tercet.server.middleware.departure import Departure
@@ -27,7 +28,11 @@ __all__ = ["create_app"]
 
 
 def create_app(service: Service, settings: ServerSettings | None = None) -> FastAPI:
-    """Make the application; `app.state.service` and `app.state.settings` are what routes work with."""
+    """Make the application; `app.state.service`, `.settings` and `.batches` are what routes work with.
+
+    Raises:
+        StorageError: the folder of batches cannot be used.
+    """
     settings = settings or ServerSettings()
     app = FastAPI(
         title="Tercet",
@@ -39,6 +44,7 @@ def create_app(service: Service, settings: ServerSettings | None = None) -> Fast
     app.state.service = service
     app.state.settings = settings
     app.state.unknown_fields = set()
+    app.state.batches = open_jobs(service, settings)
     app.state.loop_lag = None  # whoever runs the loop measures it
     for error in (ApiError, TercetError, HTTPException):
         app.add_exception_handler(error, answer_error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from tercet.server.batches import router as batches
 from tercet.server.chat import router as chat
 from tercet.server.completions import router as completions
 from tercet.server.embeddings import router as embeddings
@@ -20,6 +21,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     completions,
     embeddings,
     responses,
+    batches,
     llama_cpp,
     ollama,
     operations,

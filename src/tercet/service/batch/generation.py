@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from tercet.engine.result import GenerationResult
 from tercet.errors import OverloadedError, ParameterError, UnavailableError
+from tercet.sampling.constraints import ConstraintSpec
 from tercet.sampling.params import SamplingParams
 from tercet.service.batch.lines import BatchLine, Outcome
 from tercet.service.batch.run import StopBatch, TryAgain
@@ -25,7 +26,7 @@ from tercet.service.request import GenerationRequest
 __all__ = ["ModelAnswer", "generation_request"]
 
 _SAMPLING = {field.name for field in dataclasses.fields(SamplingParams) if field.init}
-_CONSTRAINTS = ("json_schema", "regex", "grammar")
+_CONSTRAINTS: tuple[Literal["json_schema", "regex", "grammar"], ...] = ("json_schema", "regex", "grammar")
 _FIELDS = {"prompt", "messages", *_CONSTRAINTS, *_SAMPLING}
 
 
@@ -91,15 +92,14 @@ def generation_request(line: BatchLine, defaults: Mapping[str, Any] | None = Non
     )
 
 
-def _constraint(body: Mapping[str, Any]) -> Any:
+def _constraint(body: Mapping[str, Any]) -> ConstraintSpec | None:
     given = [name for name in _CONSTRAINTS if body.get(name) is not None]
     if len(given) > 1:
         raise ParameterError(f"a request has one of {' and '.join(given)}, not both")
     if not given:
         return None
-    from tercet.sampling.constraints import ConstraintSpec  # llguidance is an extra
-
-    return ConstraintSpec(given[0], body[given[0]])
+    (kind,) = given
+    return ConstraintSpec(kind, body[kind])
 
 
 def _token_id(text: str) -> int:

@@ -19,7 +19,7 @@ from tercet.environment import atomic_write, storage_errors
 from tercet.errors import ParameterError, StorageError
 from tercet.service.batch.inventory import Inventory
 
-__all__ = ["ResultFile", "is_success"]
+__all__ = ["ResultFile", "is_success", "lock_file"]
 
 _REQUEST_ID = re.compile(r"batch_req_(\d{8,18})_([0-9a-f]{16})")
 _TAIL_BYTES = 1 << 16
@@ -45,7 +45,7 @@ class ResultFile:
         self.path = path
         self.num_succeeded = 0
         self.num_failed = 0
-        self._descriptor = self._open()
+        self._descriptor = lock_file(path)
         try:
             if overwrite:
                 os.ftruncate(self._descriptor, 0)
@@ -84,17 +84,6 @@ class ResultFile:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-    def _open(self) -> int:
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
-        with storage_errors(self.path, opening=True):
-            descriptor = os.open(self.path, flags, 0o666)
-        try:
-            _lock(descriptor, self.path)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return descriptor
 
     def _cut_torn_line(self) -> None:
         size = os.fstat(self._descriptor).st_size
@@ -151,7 +140,7 @@ class ResultFile:
                 if is_success(record):
                     file.write(line)
         self.close()
-        self._descriptor = self._open()  # another file has the name now
+        self._descriptor = lock_file(self.path)  # another file has the name now
 
     def _stranger(self, position: int) -> ParameterError:
         return ParameterError(
@@ -163,9 +152,9 @@ class ResultFile:
 def is_success(record: Mapping[str, Any]) -> bool:
     """Whether the record of a request, in either form, holds an answer."""
     if "status" in record:
-        return record["status"] == "succeeded"
+        return bool(record["status"] == "succeeded")
     response = record.get("response")
-    return isinstance(response, dict) and response.get("status_code", 500) < 400
+    return isinstance(response, dict) and bool(response.get("status_code", 500) < 400)
 
 
 def _own_id(record: Mapping[str, Any]) -> str:
@@ -173,13 +162,22 @@ def _own_id(record: Mapping[str, Any]) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _lock(descriptor: int, path: Path) -> None:
-    """Hold the file until it is closed, or the process ends in whatever way."""
+def lock_file(path: Path) -> int:
+    """Open a file to append to it, and keep other processes from that until it is closed, in whatever way.
+
+    Raises:
+        StorageError: it cannot be written, or another process has it.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+    with storage_errors(path, opening=True):
+        descriptor = os.open(path, flags, 0o666)
     try:
         import fcntl
-    except ImportError:  # Windows: nobody is kept out
-        return
-    try:
+
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # Windows: nobody is kept out
+        pass
     except OSError as error:
-        raise StorageError(f"another process is writing the results of a batch to {path}") from error
+        os.close(descriptor)
+        raise StorageError(f"another process is writing to {path}; wait for it, or choose another") from error
+    return descriptor

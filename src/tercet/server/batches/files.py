@@ -1,0 +1,86 @@
+"""`/v1/files`: what batches read, and what they have written."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+
+from tercet.server.batches.listing import page_of
+from tercet.server.batches.upload import store_upload
+from tercet.server.errors import ApiError
+from tercet.service.batch.jobs import BatchJobs
+
+__all__ = ["jobs_of", "router"]
+
+router = APIRouter(tags=["OpenAI"])
+
+Limit = Annotated[int, Query(ge=1, le=10_000)]
+After = Annotated[str | None, Query(max_length=64)]
+
+
+def jobs_of(request: Request) -> BatchJobs:
+    """The batches of this server; ApiError where it keeps none."""
+    jobs: BatchJobs | None = request.app.state.batches
+    if jobs is None:
+        message = "this server keeps no files or batches; start it with --batch-dir FOLDER"
+        raise ApiError(501, message, code="unsupported")
+    return jobs
+
+
+@router.post("/v1/files")
+async def create_file(request: Request) -> dict[str, Any]:
+    """Keep a file of requests."""
+    return await store_upload(request, jobs_of(request).store)
+
+
+@router.get("/v1/files")
+async def list_files(
+    request: Request,
+    purpose: Annotated[str | None, Query(max_length=64)] = None,
+    limit: Limit = 10_000,
+    order: Literal["asc", "desc"] = "desc",
+    after: After = None,
+) -> dict[str, Any]:
+    """The files, the latest first."""
+    files = [file for file in jobs_of(request).store.files() if purpose in (None, file["purpose"])]
+    return page_of(files if order == "desc" else files[::-1], limit, after)
+
+
+@router.get("/v1/files/{file_id}")
+async def get_file(file_id: str, request: Request) -> dict[str, Any]:
+    """What a file is."""
+    return _file(request, file_id)
+
+
+@router.get("/v1/files/{file_id}/content", response_class=Response)
+async def get_content(file_id: str, request: Request) -> Response:
+    """The bytes of a file."""
+    _file(request, file_id)
+    path = jobs_of(request).store.file_path(file_id)
+    return FileResponse(path, media_type="application/octet-stream")
+
+
+@router.delete("/v1/files/{file_id}")
+async def delete_file(file_id: str, request: Request) -> dict[str, Any]:
+    """Forget a file; one that a running batch reads stays."""
+    _file(request, file_id)
+    jobs = jobs_of(request)
+    if jobs.uses(file_id):
+        raise ApiError(
+            409,
+            "a batch that has not ended reads this file; cancel it, or wait for its end",
+            code="file_in_use",
+            headers={"x-should-retry": "false"},
+        )
+    jobs.store.delete_file(file_id)
+    return {"id": file_id, "object": "file", "deleted": True}
+
+
+def _file(request: Request, file_id: str) -> dict[str, Any]:
+    found = jobs_of(request).store.file(file_id)
+    if found is None:
+        raise ApiError(404, f"there is no file {file_id[:64]!r}", param="file_id", code="file_not_found")
+    return found

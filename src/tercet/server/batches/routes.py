@@ -1,0 +1,70 @@
+"""`/v1/batches`: many requests from a file, answered when there is time."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+from starlette.requests import Request
+
+from tercet.server.batches.files import After, jobs_of
+from tercet.server.batches.listing import page_of
+from tercet.server.bodies import Body, StrictModel
+from tercet.server.errors import ApiError
+from tercet.server.generation.sampling import Metadata
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["OpenAI"])
+
+
+class BatchBody(StrictModel):
+    """What starts a batch."""
+
+    input_file_id: str = Field(max_length=64)
+    endpoint: Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"]
+    completion_window: Literal["24h"]
+    metadata: Metadata | None = None
+
+
+@router.post("/v1/batches")
+async def create_batch(body: Body[BatchBody], request: Request) -> dict[str, Any]:
+    """Start a batch with a file of requests."""
+    jobs = jobs_of(request)
+    if jobs.store.file(body.input_file_id) is None:
+        raise ApiError(
+            404,
+            f"there is no file {body.input_file_id!r}; upload it first",
+            param="input_file_id",
+            code="file_not_found",
+        )
+    return jobs.create(body.input_file_id, body.endpoint, body.metadata)
+
+
+@router.get("/v1/batches")
+async def list_batches(
+    request: Request, limit: Annotated[int, Query(ge=1, le=100)] = 20, after: After = None
+) -> dict[str, Any]:
+    """The batches, the latest first."""
+    jobs = jobs_of(request)
+    page = page_of(jobs.store.batches(), limit, after)
+    return {**page, "data": [jobs.get(batch["id"]) for batch in page["data"]]}
+
+
+@router.get("/v1/batches/{batch_id}")
+async def get_batch(batch_id: str, request: Request) -> dict[str, Any]:
+    """How far a batch is."""
+    return _found(jobs_of(request).get(batch_id), batch_id)
+
+
+@router.post("/v1/batches/{batch_id}/cancel")
+async def cancel_batch(batch_id: str, request: Request) -> dict[str, Any]:
+    """End a batch; what has been answered is kept."""
+    return _found(jobs_of(request).cancel(batch_id), batch_id)
+
+
+def _found(batch: dict[str, Any] | None, batch_id: str) -> dict[str, Any]:
+    if batch is None:
+        raise ApiError(404, f"there is no batch {batch_id[:64]!r}", param="batch_id", code="batch_not_found")
+    return batch
