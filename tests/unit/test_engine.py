@@ -12,6 +12,7 @@ from counting_engine import BLOCK_TOKENS, CountingRunner, expected, finish, make
 from tercet.engine.engine import Engine
 from tercet.engine.kv_blocks import KvBlockPool
 from tercet.engine.plan import Chunk, StepLimits, plan_step
+from tercet.engine.request import Request
 from tercet.engine.result import result_of
 from tercet.engine.stream import TextStream
 from tercet.errors import ContextLengthError, ParameterError
@@ -206,3 +207,15 @@ def test_everybodys_token_comes_before_guesses_and_those_before_prompts() -> Non
     assert sizes(2) == [(1, 0), (1, 0)]
     assert sizes(4) == [(3, 2), (1, 0)]
     assert sizes(9) == [(4, 3), (3, 2), (2, 0)]
+
+
+def test_beside_who_generates_prompts_get_a_quarter() -> None:
+    one, prompt = make_request([1]), make_request([3] * 1000)
+
+    def sizes(budget: int, running: list[Request]) -> list[int]:
+        return [chunk.num_tokens for chunk in plan_step(running, StepLimits(budget))]
+
+    assert sizes(512, [prompt]) == [512]
+    assert sizes(512, [one, prompt]) == [1, 128]
+    assert sizes(128, [one, prompt]) == [1, 64]
+    assert sizes(32, [one, prompt]) == [1, 31]

@@ -115,6 +115,15 @@ def test_what_was_preempted_finds_what_is_left_of_it() -> None:
     assert low.generated_ids == expected(list(range(16)), 9)
 
 
+def test_equal_prompts_that_come_together_are_computed_once() -> None:
+    played = Played(tokens=8, prefixes=True)
+    requests = [played.submit(list(range(18)), 2) for _ in range(3)]
+    other = played.submit([9] * 5, 2, tenant="other")
+    played.finish(*requests, other)
+    assert [request.num_reused for request in requests] == [0, 16, 16]
+    assert sum(map(sum, played.runner.steps)) == 18 + 2 + 2 + 5 + 4  # and a token of each is fed back
+
+
 def test_nobody_is_preempted_without_end() -> None:
     played = Played(sequences=1)
     low = played.submit([1], 20, priority=1)

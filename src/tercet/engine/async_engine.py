@@ -147,8 +147,10 @@ class AsyncEngine:
     def _check_queue(self, request: Request) -> None:
         waiting = self._waiting()
         tokens = sum(one.num_pending for one in waiting)
-        if len(waiting) >= self.max_queued_requests:
-            found = f"{len(waiting)} requests wait, of at most {self.max_queued_requests}"
+        # Those that the next step lets run wait for nobody: a burst into an idle engine is no queue.
+        num_queued = len(waiting) - max(self.engine.limits.max_sequences - self.num_running, 0)
+        if num_queued >= self.max_queued_requests:
+            found = f"{num_queued} requests wait, of at most {self.max_queued_requests}"
         elif waiting and tokens + request.num_pending > self.max_queued_tokens:
             found = (
                 f"{tokens} tokens of prompts wait, and these {request.num_pending} would be more "

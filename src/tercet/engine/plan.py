@@ -2,7 +2,9 @@
 
 Policy: every sequence that is generating gets its one token first (latency of the many), then the tokens
 that are proposed for it (`tercet.engine.speculation`, a few), then prompts are prefilled in chunks with what
-is left of the token budget (so that a long prompt cannot stall the others).
+is left of the token budget (so that a long prompt cannot stall the others). Beside somebody who generates,
+prompts get a quarter of it: a full step takes ten times as long as a token does, and whoever reads along
+would see every one of them.
 """
 
 from __future__ import annotations
@@ -11,6 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tercet.engine.request import Request
+
+ENOUGH_PROMPT_TOKENS = 64
+"""A step of so many tokens of prompts uses the machine well; beside generators more are not needed."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,8 @@ def plan_step(running: Sequence[Request], limits: StepLimits) -> tuple[Chunk, ..
         proposed = min(len(request.proposed_ids), spare)
         spare -= proposed
         chunks.append(Chunk(request, 1 + proposed, samples=True, num_proposed=proposed))
+    if generating:
+        spare = min(spare, max(budget // 4, ENOUGH_PROMPT_TOKENS))
     for request in prefilling:
         count = min(request.num_pending, spare)
         if count > 0:

@@ -20,10 +20,11 @@ class GenerationResult:
     "stop" (end-of-text token or stop string), "length" (`max_tokens` or the context is used up) or
     "cancelled". Times are wall-clock seconds from the moment the request was submitted; `tokens_per_second`
     is `generated_tokens / generation_time_seconds`. `cached_tokens` of the prompt were not computed, since an
-    earlier request had begun with them (`cache_hit`). `logprobs` are there where they were asked for, one for each
-    token. `response_cached` says that a service remembered the whole response. `metadata` says more: the seed and sampling in force,
-    what stopped the text, the speed of reading the prompt (of what was computed of it) and of generating
-    apart, and where tokens were guessed, how many, and how many of the guesses were right.
+    earlier request had begun with them (`cache_hit`). `logprobs` are there where they were asked for, one for
+    each token. `response_cached` says that a service remembered the whole response. `metadata` says more: the
+    seed and sampling in force, what stopped the text, the speed of reading the prompt (of what was computed
+    of it) and of generating apart, and where tokens were guessed, how many, and how many of the guesses
+    were right.
     """
 
     text: str

@@ -27,7 +27,13 @@ from tercet.engine.deadlines import Deadlines
 from tercet.engine.kv_blocks import KvBlockPool
 from tercet.engine.plan import Chunk, StepLimits, plan_step
 from tercet.engine.request import FinishReason, Request
-from tercet.engine.sequence_blocks import extend_blocks, publish_blocks, release_blocks, take_blocks
+from tercet.engine.sequence_blocks import (
+    extend_blocks,
+    publish_blocks,
+    reads_what_is_missing,
+    release_blocks,
+    take_blocks,
+)
 from tercet.engine.stats import EngineStats
 from tercet.engine.waiting_queue import AGE_TURN, TenantShares, WaitingQueue
 from tercet.errors import ContextLengthError, DeadlineError
@@ -185,8 +191,10 @@ class Scheduler:
 
     def _has_use_for(self, request: Request) -> bool:
         """Whether the step has room for more tokens, or this request comes before those that fill it."""
-        room = self.limits.max_step_tokens - sum(one.num_pending for one in self.running)
         prompts = [one for one in self.running if one.num_pending > 1]
+        if any(reads_what_is_missing(self.pool, request, other) for other in prompts):
+            return False  # soon it can share what it would otherwise compute at the same time
+        room = self.limits.max_step_tokens - sum(one.num_pending for one in self.running)
         rank = self._queue.rank
         return room > 0 or rank(request) < min(map(rank, prompts), default=rank(request))
 

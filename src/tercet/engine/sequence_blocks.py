@@ -11,7 +11,7 @@ from __future__ import annotations
 from tercet.engine.kv_blocks import KvBlockPool
 from tercet.engine.request import Request
 
-__all__ = ["extend_blocks", "publish_blocks", "release_blocks", "take_blocks"]
+__all__ = ["extend_blocks", "publish_blocks", "reads_what_is_missing", "release_blocks", "take_blocks"]
 
 
 def take_blocks(pool: KvBlockPool, request: Request, num_tokens: int, spare: int = 0) -> bool:
@@ -28,8 +28,7 @@ def take_blocks(pool: KvBlockPool, request: Request, num_tokens: int, spare: int
     Returns:
         False, with nothing taken, when they are too few.
     """
-    num_full = (request.num_tokens - 1) // pool.block_tokens if pool.keeps_prefixes else 0
-    shared = pool.find(request.prefix_keys(num_full, pool.block_tokens))
+    shared = pool.find(_sharable_keys(pool, request))
     count = pool.blocks_for(num_tokens) - len(shared)
     if not pool.can_allocate(count + spare, shared):
         return False
@@ -38,6 +37,22 @@ def take_blocks(pool: KvBlockPool, request: Request, num_tokens: int, spare: int
     request.num_published = len(shared)
     request.num_cached = len(shared) * pool.block_tokens
     return True
+
+
+def reads_what_is_missing(pool: KvBlockPool, request: Request, other: Request) -> bool:
+    """Say whether another request, which runs, is about to fill the block that is the first to be missing."""
+    keys = _sharable_keys(pool, request)
+    missing = len(pool.find(keys))
+    others = other.num_tokens // pool.block_tokens
+    return other.num_published <= missing < min(len(keys), others) and (
+        other.prefix_keys(missing + 1, pool.block_tokens)[missing] == keys[missing]
+    )
+
+
+def _sharable_keys(pool: KvBlockPool, request: Request) -> list[bytes]:
+    """Names of the blocks that a request could take over; its last token is computed in any case."""
+    num_full = (request.num_tokens - 1) // pool.block_tokens if pool.keeps_prefixes else 0
+    return request.prefix_keys(num_full, pool.block_tokens)
 
 
 def extend_blocks(pool: KvBlockPool, request: Request, num_tokens: int) -> bool:
