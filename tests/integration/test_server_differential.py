@@ -98,6 +98,44 @@ def test_token_by_token(serving: Server, answers: list[GenerationResult]) -> Non
             assert [as_bytes(one) for one in listed] == tokens, (prompt, settings)
 
 
+def test_choices_and_lists_of_prompts(serving: Server) -> None:
+    with LLM() as llm:
+        expected = [
+            told(generate(llm, prompt, {"temperature": 1.0, "seed": seed}))
+            for prompt in PROMPTS[:3]
+            for seed in (7, 8)
+        ]
+    fields = {"temperature": 1.0, "seed": 7, "n": 2, "max_tokens": TOKENS}
+    with serving.client() as client:
+        found = client.post("/v1/completions", json={"prompt": PROMPTS[:3], **fields}).json()
+    assert [(one["text"], one["finish_reason"]) for one in found["choices"]] == [
+        (text, reason) for text, _, reason in expected
+    ]
+    assert found["usage"]["completion_tokens"] == sum(count for _, count, _ in expected)
+
+
+@pytest.mark.parametrize("settings", SETTINGS[:4])
+def test_a_conversation(serving: Server, settings: dict[str, Any]) -> None:
+    messages = [
+        {"role": "system", "content": "You tell short stories."},
+        {"role": "user", "content": "Tell me of a dog."},
+        {"role": "assistant", "content": "Once upon a time"},
+        {"role": "user", "content": "Go on."},
+    ]
+    with LLM() as llm:
+        expected = llm.chat(messages, max_tokens=TOKENS, **settings)
+    fields = {"messages": messages, "max_tokens": TOKENS, **settings}
+    with serving.client() as client:
+        found = client.post("/v1/chat/completions", json=fields).json()
+    choice, usage = found["choices"][0], found["usage"]
+    assert choice["message"]["content"] == expected.text
+    assert (usage["prompt_tokens"], usage["completion_tokens"], choice["finish_reason"]) == (
+        expected.prompt_tokens,
+        expected.generated_tokens,
+        expected.finish_reason,
+    )
+
+
 def as_bytes(token: str) -> bytes:
     if token.startswith("bytes:\\x"):
         return bytes.fromhex(token.removeprefix("bytes:").replace("\\x", ""))
