@@ -64,21 +64,25 @@ def field_rows(node: ast.ClassDef) -> list[str]:
     return rows
 
 
-def methods_of(node: ast.ClassDef) -> Iterator[ast.FunctionDef]:
+Method = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def methods_of(node: ast.ClassDef) -> Iterator[Method]:
     """The constructor and the public methods; of an overloaded method only the implementation."""
     for part in node.body:
-        if isinstance(part, ast.FunctionDef) and (part.name == "__init__" or not part.name.startswith("_")):
+        if isinstance(part, Method) and (part.name == "__init__" or not part.name.startswith("_")):
             decorators = [ast.unparse(decorator) for decorator in part.decorator_list]
             if "overload" not in decorators:
                 yield part
 
 
-def signature(owner: str, method: ast.FunctionDef) -> str:
+def signature(owner: str, method: Method) -> str:
     """The call as one writes it, broken over lines when it is long."""
     returns = f" -> {ast.unparse(method.returns)}" if method.returns else ""
     if "property" in [ast.unparse(decorator) for decorator in method.decorator_list]:
         return f"{method.name}: {returns.removeprefix(' -> ')}"
     name, returns = (owner, "") if method.name == "__init__" else (method.name, returns)
+    name = f"await {name}" if isinstance(method, ast.AsyncFunctionDef) else name
     arguments = written_arguments(method.args)
     line = f"{name}({', '.join(arguments)}){returns}"
     if len(line) <= 90:

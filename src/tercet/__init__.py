@@ -33,12 +33,15 @@ if TYPE_CHECKING:
     from tercet.llm import LLM, GenerationResult
     from tercet.models.config import ModelConfig
     from tercet.sampling.params import SamplingParams
+    from tercet.service.async_llm import AsyncLLM
+    from tercet.service.text_request import TextRequest, TextResponse
     from tercet.tokenization.tokenizer import Tokenizer
 
     __version__: str
 
 __all__ = [
     "LLM",
+    "AsyncLLM",
     "ChecksumError",
     "ContextLengthError",
     "DeadlineError",
@@ -54,6 +57,8 @@ __all__ = [
     "SamplingParams",
     "StorageError",
     "TercetError",
+    "TextRequest",
+    "TextResponse",
     "Tokenizer",
     "TrainingError",
     "UnavailableError",
@@ -63,10 +68,13 @@ __all__ = [
 ]
 
 _MODULES = {
+    "AsyncLLM": "tercet.service.async_llm",
     "LLM": "tercet.llm",
     "GenerationResult": "tercet.llm",
     "ModelConfig": "tercet.models.config",
     "SamplingParams": "tercet.sampling.params",
+    "TextRequest": "tercet.service.text_request",
+    "TextResponse": "tercet.service.text_request",
     "Tokenizer": "tercet.tokenization.tokenizer",
 }
 

@@ -96,6 +96,7 @@ class ResponseCache:
     def __init__(self, store: CacheStore) -> None:
         self._store = store
         self._writing: set[asyncio.Task[None]] = set()
+        self._unwritten: dict[str, bytes] = {}  # on their way to the store, and to be found already
         self._is_failing = False
         self.num_errors = 0
         self.num_entries: int | None = 0
@@ -108,7 +109,7 @@ class ResponseCache:
     async def find(self, key: str) -> GenerationResult | None:
         """The remembered response, None if there is none."""
         with self._counted_errors():
-            value = await self._store.get(key)
+            value = self._unwritten.get(key) or await self._store.get(key)
             return None if value is None else _decode(value)
         return None
 
@@ -116,6 +117,7 @@ class ResponseCache:
         """Store a response, behind the caller's back."""
         value = _encode(result)
         if len(value) <= MAX_ENTRY_BYTES:
+            self._unwritten[key] = value
             task = asyncio.ensure_future(self._put(key, value))
             self._writing.add(task)
             task.add_done_callback(self._writing.discard)
@@ -138,9 +140,12 @@ class ResponseCache:
             await self._store.close()
 
     async def _put(self, key: str, value: bytes) -> None:
-        with self._counted_errors():
-            await self._store.put(key, value)
-            self.num_entries = await self._store.count()
+        try:
+            with self._counted_errors():
+                await self._store.put(key, value)
+                self.num_entries = await self._store.count()
+        finally:
+            self._unwritten.pop(key, None)
 
     @contextlib.contextmanager
     def _counted_errors(self) -> Iterator[None]:
