@@ -109,7 +109,7 @@ def test_bad_lines_are_told_by_number_and_stop_nobody(tiny_model_file: Path, tmp
 
 def test_killed_again_and_again_no_request_is_lost_or_repeated(tiny_model_file: Path, tmp_path: Path) -> None:
     source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    requests = write_requests(source, 3_000, max_tokens=24)
+    requests = write_requests(source, 2_000, max_tokens=24)
     arguments = command("batch", source, "-o", output, "-m", tiny_model_file, "--concurrency", "8")
     progress = [0]
     while len(progress) < 6:
@@ -118,7 +118,7 @@ def test_killed_again_and_again_no_request_is_lost_or_repeated(tiny_model_file: 
         until = time.monotonic() + 60
         while process.poll() is None and time.monotonic() < until:
             lines = output.read_bytes().count(b"\n") if output.exists() else 0
-            if lines >= progress[-1] + 150:
+            if lines >= progress[-1] + 100:
                 break
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
@@ -135,6 +135,41 @@ def test_killed_again_and_again_no_request_is_lost_or_repeated(tiny_model_file: 
     assert all(record["metadata"]["number"] == int(record["id"][1:]) for record in found)
     texts = {(record["metadata"]["number"] % len(PROMPTS), record["text"]) for record in found}
     assert len(texts) == len(PROMPTS)  # the same prompt has the same answer, on whichever side of a kill
+
+
+def test_openai_lines_are_answered_as_a_server_would(tmp_path: Path) -> None:
+    """Both forms in one file; the model is that of the command, whatever a line says."""
+    url = "/v1/chat/completions"
+    body = {
+        "model": "gpt-5",
+        "messages": [{"role": "user", "content": "Hello"}],
+        "max_tokens": 6,
+        "temperature": 0,
+    }
+    lines = [
+        {"custom_id": "a", "method": "POST", "url": url, "body": body},
+        {"custom_id": "b", "method": "POST", "url": url, "body": {**body, "temperature": 7}},
+        {"custom_id": "c", "method": "POST", "url": "/v1/nothing", "body": {}},
+        {"id": "d", "prompt": "Once upon a time", "max_tokens": 6, "temperature": 0},
+        {"custom_id": "e", "method": "POST", "url": "/v1/completions",
+         "body": {"prompt": "Once upon a time", "max_tokens": 6, "temperature": 0}},
+    ]  # fmt: skip
+    (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    done = tercet("batch", tmp_path / "in.jsonl", "-o", tmp_path / "out.jsonl")
+    assert done.status == 3, done
+    found = {record.get("custom_id", record["id"]): record for record in records(tmp_path / "out.jsonl")}
+    llm = LLM()
+    answer = found["a"]["response"]["body"]
+    assert (
+        answer["choices"][0]["message"]["content"]
+        == llm.chat(body["messages"], max_tokens=6, temperature=0).text
+    )
+    assert answer["model"] == llm.name
+    assert found["b"]["response"]["body"]["error"]["param"] == "temperature"
+    assert "/v1/nothing" in found["c"]["error"]["message"]
+    assert found["d"]["text"] == found["e"]["response"]["body"]["choices"][0]["text"]
+    again = tercet("batch", tmp_path / "in.jsonl", "-o", tmp_path / "out.jsonl", "--json")
+    assert (again.status, again.data["resumed"]) == (3, 5)
 
 
 def test_ctrl_c_keeps_what_is_done(slow_model: Path, tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +13,9 @@ from tercet.cli import console, options
 
 if TYPE_CHECKING:
     from tercet.service.batch.inventory import Inventory
-    from tercet.service.batch.run import BatchCounts
+    from tercet.service.batch.lines import BatchLine, Outcome
+    from tercet.service.batch.results import ResultFile
+    from tercet.service.batch.run import Answer, BatchCounts
     from tercet.service.settings import ServiceSettings
 
 SOME_FAILED = 3
@@ -114,31 +116,68 @@ def _settings(model: str | None, machine: dict[str, Any]) -> ServiceSettings:
 
 async def _answer(
     inventory: Inventory,
-    results: Any,
+    results: ResultFile,
     settings: ServiceSettings,
     defaults: dict[str, Any],
     concurrency: int | None,
     problem: Callable[[int, str], None],
 ) -> BatchCounts:
-    from tercet.service.batch.generation import ModelAnswer
     from tercet.service.batch.run import run_batch
-    from tercet.service.served_model import ServedModel
 
-    with console.progress("Loading the model"):
-        ((name, path),) = settings.models.items()
-        model = await ServedModel.open(name, path, settings)
-    try:
+    async with _open(settings, defaults, inventory.has_openai_form) as (answer, max_concurrent):
         with _progress_bar() as show:
             return await run_batch(
                 inventory,
                 results,
-                ModelAnswer(model.submit, defaults),
-                concurrency=concurrency or 2 * model.llm.engine.limits.max_sequences,
+                answer,
+                concurrency=concurrency or 2 * max_concurrent,
                 progress=show,
                 problem=problem,
             )
+
+
+@asynccontextmanager
+async def _open(
+    settings: ServiceSettings, defaults: dict[str, Any], as_server: bool
+) -> AsyncIterator[tuple[Answer, int]]:
+    """Load the model; who answers, and how many at once. OpenAI's requests need the server's routes."""
+    from tercet.service.batch.generation import ModelAnswer
+
+    if not as_server:
+        from tercet.service.served_model import ServedModel
+
+        with console.progress("Loading the model"):
+            ((name, path),) = settings.models.items()
+            model = await ServedModel.open(name, path, settings)
+        try:
+            yield ModelAnswer(model.submit, defaults), model.max_concurrent
+        finally:
+            await model.close(0)
+        return
+
+    from tercet.environment import optional_import
+
+    for module in ("fastapi", "structlog", "prometheus_client"):
+        optional_import(module, "server")
+    from tercet.server.batches.inner import AppAnswer
+    from tercet.server.batches.opening import inner_app
+    from tercet.server.settings import ServerSettings
+    from tercet.service.service import Service
+
+    service = Service(settings)
+    with console.progress("Loading the model"):
+        await service.start()
+    try:
+        served = service.pool.get(None)
+        plain = ModelAnswer(service.submit, defaults)
+        openai = AppAnswer(inner_app(service, ServerSettings()), model=served.name)
+
+        async def answer(line: BatchLine) -> Outcome:
+            return await (plain if line.url is None else openai)(line)
+
+        yield answer, served.max_concurrent
     finally:
-        await model.close(0)
+        await service.stop(0)
 
 
 def _nothing_to_do(inventory: Inventory, results: Any) -> BatchCounts:

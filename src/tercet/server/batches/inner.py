@@ -58,11 +58,13 @@ class AppAnswer:
     Args:
         app: the application, over a `PatientService`.
         endpoint: the route of the batch; None takes that of each line.
+        model: answers, whatever model a line names; None follows the line.
     """
 
-    def __init__(self, app: FastAPI, endpoint: str | None = None) -> None:
+    def __init__(self, app: FastAPI, endpoint: str | None = None, model: str | None = None) -> None:
         self._app = app
         self._endpoint = endpoint
+        self._model = model
 
     async def __call__(self, line: BatchLine) -> Outcome:
         """Answer one line; raises what is wrong with its form, TryAgain or StopBatch."""
@@ -88,7 +90,8 @@ class AppAnswer:
         status = 500
         headers: dict[bytes, bytes] = {}
         parts: list[bytes] = []
-        body = json.dumps(line.body, ensure_ascii=False).encode()
+        asked = dict(line.body) if self._model is None else {**line.body, "model": self._model}
+        body = json.dumps(asked, ensure_ascii=False).encode()
 
         async def receive() -> MutableMapping[str, Any]:
             nonlocal sent
