@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +12,7 @@ import httpx
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+from idle import assert_idle
 from openai_streams import stream_events
 from served import Server
 from tercet import LLM
@@ -352,7 +352,7 @@ def test_a_conversation_that_does_not_fit_is_refused_with_both_counts(client: ht
         assert len(re.findall(r"\d+", error["message"])) >= 2
 
 
-def test_a_client_that_leaves_frees_its_place(client: httpx.Client, serving: Server) -> None:
+def test_a_client_that_leaves_frees_its_place(serving: Server) -> None:
     body = {"messages": ASK, "max_tokens": 480, "ignore_eos": True, "n": 4}
     for stream in (True, False):
         with httpx.Client(base_url=serving.base_url, timeout=0.3 if not stream else 60) as leaving:
@@ -362,15 +362,7 @@ def test_a_client_that_leaves_frees_its_place(client: httpx.Client, serving: Ser
             else:
                 with pytest.raises(httpx.ReadTimeout):
                     leaving.post(PATH, json={**body, "n": 64})
-        for _ in range(100):
-            metrics = client.get("/metrics").text
-            running = re.findall(r"^vllm:num_requests_(?:running|waiting)\{.*\} (\S+)", metrics, re.M)
-            assert running
-            if all(float(number) == 0 for number in running):
-                break
-            time.sleep(0.02)
-        else:
-            pytest.fail(f"requests go on without their client: {running}")
+        assert_idle(serving)
 
 
 def test_many_streams_at_once_give_what_each_gives_alone(client: httpx.Client, serving: Server) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import time
 from collections.abc import Callable, Iterator
 
 import openai
 import pytest
 from pydantic import BaseModel, Field
 
+from idle import assert_idle
 from served import Server
 
 MODEL = "llama-tercet-tiny"
@@ -168,8 +168,8 @@ def test_it_waits_and_tries_again_where_the_server_is_full(serve: Callable[..., 
         async with openai.AsyncOpenAI(base_url=f"{server.base_url}/v1", api_key="none", max_retries=8) as own:
             answers = await asyncio.gather(
                 *(
-                    own.chat.completions.create(model=MODEL, messages=ASK, max_tokens=100, seed=seed)
-                    for seed in range(5)
+                    own.chat.completions.create(model=MODEL, messages=ASK, max_tokens=40, seed=seed)
+                    for seed in range(4)
                 )
             )
             return [answer.choices[0].message.content for answer in answers]
@@ -179,16 +179,3 @@ def test_it_waits_and_tries_again_where_the_server_is_full(serve: Callable[..., 
         metrics = raw.get("/metrics").text
     refused = re.findall(r"^vllm:admission_rejections_total\{.*\} (\S+)", metrics, re.M)
     assert sum(map(float, refused)) >= 1
-
-
-def assert_idle(server: Server) -> None:
-    """Within two seconds nothing runs or waits any more."""
-    with server.client() as raw:
-        for _ in range(100):
-            found = re.findall(
-                r"^vllm:num_requests_(?:running|waiting)\{.*\} (\S+)", raw.get("/metrics").text, re.M
-            )
-            if found and not any(map(float, found)):
-                return
-            time.sleep(0.02)
-    pytest.fail(f"requests go on without their client: {found}")
