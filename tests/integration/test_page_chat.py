@@ -109,7 +109,7 @@ def test_what_was_touched_is_sent_and_nothing_else(visit: Visit) -> None:
     assert sent["messages"][0]["content"] == "Be kind."
     assert not {"top_p", "top_k", "min_p", "repetition_penalty"} & set(sent)
     assert request.value.headers["authorization"] == "Bearer s3cret"
-    assert visitor.page.locator(".message-note").last.inner_text() == "The longest answer was reached."
+    assert visitor.page.locator(".message-note").last.inner_text() == "The limit of tokens was reached."
     page.reload()
     page.click("#open-settings")
     assert page.input_value("#setting-seed") == "7"

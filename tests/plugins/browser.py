@@ -78,7 +78,7 @@ class Visitor:
 
     def picture(self, name: str) -> None:
         """Take a screenshot."""
-        self.page.screenshot(path=self.folder / f"{name}.png")
+        self.page.screenshot(path=self.folder / f"{name}.png", animations="disabled")
 
     def answer_with(self, text: str, **parts: Any) -> None:
         """Let the server's next answers be this text, since a small model does not write what a test wants.

@@ -62,17 +62,16 @@ export class Answers extends EventTarget {
   async #stream(conversation, message, before, signal) {
     const started = performance.now();
     let saved = started;
-    const times = { first: null, last: started };
+    let first = null;
     for await (const piece of streamChat(this.settings.request(before), { key: this.settings.key, signal })) {
       if (piece.text !== undefined) {
-        times.last = performance.now();
-        times.first ??= times.last;
+        first ??= performance.now();
         message.content += piece.text;
         message.state = "writing";
       }
       if (piece.finish) message.finish = piece.finish;
       if (piece.usage) message.usage = usageOf(piece.usage);
-      message.figures = figuresOf(message, started, times);
+      message.figures = figuresOf(message, started, first);
       this.#tell("progress", conversation, message);
       if (performance.now() - saved > SAVE_MS) {
         saved = performance.now();
@@ -103,14 +102,17 @@ const usageOf = (usage) => ({
   cached: usage.prompt_tokens_details?.cached_tokens ?? 0,
 });
 
-/** Seconds to the first text, seconds in all, and tokens per second after the first, as this browser saw them. */
-function figuresOf(message, started, { first, last }) {
+/**
+ * Seconds to the first text and in all, and tokens per second of all that time, as this browser saw them. (From the
+ * first piece to the last would flatter: a busy browser gets many pieces at once.)
+ */
+function figuresOf(message, started, first) {
   if (first === null) return undefined;
-  const writing = (last - first) / 1000;
+  const seconds = (performance.now() - started) / 1000;
   const tokens = message.usage?.generated;
   return {
     firstTextSeconds: (first - started) / 1000,
-    seconds: (last - started) / 1000,
-    tokensPerSecond: tokens > 1 && writing > 0 ? (tokens - 1) / writing : undefined,
+    seconds,
+    tokensPerSecond: tokens > 0 ? tokens / seconds : undefined,
   };
 }

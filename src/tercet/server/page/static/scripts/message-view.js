@@ -6,7 +6,7 @@ import { seconds, speed } from "./figures.js";
 import { renderMarkdown } from "./markdown/render.js";
 
 const FINISHES = {
-  length: "The longest answer was reached.",
+  length: "The limit of tokens was reached.",
   content_filter: "The server withheld the rest.",
 };
 
