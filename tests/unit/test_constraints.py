@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -251,6 +253,26 @@ def test_compiling_may_not_take_forever(tokenizer: Tokenizer, monkeypatch: pytes
             compile_constraint(regex("newer"), tokenizer)
     finally:
         goes_on.set()
+
+
+def test_what_is_being_compiled_is_waited_for(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many requests as there may be with the same new spec, at once: it is compiled for the first."""
+    count, compiled = 12, []
+    original = constraints._grammar
+
+    def slow(kind: str, text: str) -> str:
+        compiled.append(text)
+        time.sleep(0.1)
+        return original(kind, text)
+
+    monkeypatch.setattr(constraints, "_grammar", slow)
+    with ThreadPoolExecutor(count) as threads:
+        made = list(threads.map(lambda _: compile_constraint(regex("new{1,3}"), tokenizer), range(count)))
+        failed = [threads.submit(compile_constraint, regex("(a"), tokenizer) for _ in range(count)]
+    assert len({id(one) for one in made}) == count
+    assert all(isinstance(one.exception(), ParameterError) for one in failed)
+    assert compiled.count("new{1,3}") == 1
+    assert ("regex", "(a") not in constraints._vocabulary(tokenizer)._compiled
 
 
 def test_masks_are_fast_with_a_large_vocabulary() -> None:

@@ -157,7 +157,7 @@ class _Vocabulary:
             self._is_first_text &= np.array([not text.startswith(b" ") for text in texts])
         self._tokenizer = self._guidance.LLTokenizer(_Encoder(tokenizer, texts, self._is_text))
         self._limits = self._guidance.LLParserLimits(verbose_errors=False, **_LIMITS)
-        self._compiled: OrderedDict[tuple[str, str], LLMatcher] = OrderedDict()
+        self._compiled: OrderedDict[tuple[str, str], Future[LLMatcher]] = OrderedDict()
         self._lock = threading.Lock()
 
     def readable(self, bits: bytes, is_first: bool) -> NDArray[np.bool_]:
@@ -168,15 +168,24 @@ class _Vocabulary:
         return readable
 
     def constraint(self, kind: str, text: str) -> TextConstraint:
-        """Compile a spec, unless that has been done, and begin an answer."""
+        """Compile a spec, unless that has been done or is being done, and begin an answer."""
+        key = (kind, text)
         with self._lock:
-            matcher = self._compiled.pop((kind, text), None)
-        if matcher is None:
-            matcher = _in_compile_thread(lambda: self._compile(kind, text))
-        with self._lock:
-            self._compiled[kind, text] = matcher
+            compiled = self._compiled.pop(key, None)
+            is_new = compiled is None
+            if compiled is None:
+                compiled = Future()
+            self._compiled[key] = compiled  # the latest one stands last
             while len(self._compiled) > KEPT_CONSTRAINTS:
                 self._compiled.popitem(last=False)
+        if is_new:
+            try:
+                compiled.set_result(_in_compile_thread(lambda: self._compile(kind, text)))
+            except BaseException as error:
+                compiled.set_exception(error)
+                self.forget(kind, text)
+        matcher = compiled.result()  # raises what its compilation has raised
+        with self._lock:
             return TextConstraint(matcher.deep_copy(), self, kind, text)
 
     def forget(self, kind: str, text: str) -> None:
