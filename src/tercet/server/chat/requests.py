@@ -12,7 +12,7 @@ from tercet.service.request import GenerationRequest
 __all__ = ["chat_requests", "message_of"]
 
 
-def chat_requests(body: ChatBody, request_id: str, tenant: str = "") -> Iterator[GenerationRequest]:
+def chat_requests(body: ChatBody, request_id: str) -> Iterator[GenerationRequest]:
     """Give the request of each choice.
 
     Raises:
@@ -35,7 +35,6 @@ def chat_requests(body: ChatBody, request_id: str, tenant: str = "") -> Iterator
             ),
             constraint=constraint,
             priority=body.priority or 0,
-            tenant=tenant,
             cache_salt=body.salt,
             stream=bool(body.stream),
             metadata=body.metadata or {},

@@ -11,8 +11,10 @@ from starlette.responses import JSONResponse, Response
 from tercet.server.bodies import Body
 from tercet.server.chat.answer import ChatAnswer
 from tercet.server.chat.body import ChatBody
+from tercet.server.chat.described import ChatCompletion
 from tercet.server.chat.requests import chat_requests
 from tercet.server.generation.choices import Choices
+from tercet.server.generation.constraints import naming_constraints
 from tercet.server.streaming.response import EventStream
 from tercet.service.tool_call_parser import ToolCallParser
 
@@ -21,7 +23,7 @@ __all__ = ["router"]
 router = APIRouter(tags=["OpenAI"])
 
 
-@router.post("/v1/chat/completions", response_class=JSONResponse)
+@router.post("/v1/chat/completions", response_class=JSONResponse, responses={200: {"model": ChatCompletion}})
 @router.post("/chat/completions", include_in_schema=False)
 async def create_chat_completion(body: Body[ChatBody], request: Request) -> Response:
     """Answer a conversation, whole or piece by piece."""
@@ -32,7 +34,9 @@ async def create_chat_completion(body: Body[ChatBody], request: Request) -> Resp
     parser = None
     if first.tools and first.tool_choice != "none":
         parser = partial(ToolCallParser, first.tools, parallel=first.parallel_tool_calls)
-    choices = await Choices.submit(service, requests)
+    forced = first.tool_choice not in (None, "none", "auto")
+    with naming_constraints("tools" if forced else body.constraint_field):
+        choices = await Choices.submit(service, requests)
     answer = ChatAnswer(served, parser, bool(body.logprobs))
     if body.stream:
         options = body.stream_options

@@ -11,7 +11,9 @@ from starlette.responses import JSONResponse, Response
 from tercet.server.bodies import Body
 from tercet.server.completions.answer import CompletionAnswer
 from tercet.server.completions.body import CompletionBody
+from tercet.server.completions.described import Completion
 from tercet.server.generation.choices import Choices
+from tercet.server.generation.constraints import naming_constraints
 from tercet.server.streaming.response import EventStream
 from tercet.service.request import GenerationRequest
 
@@ -20,13 +22,14 @@ __all__ = ["router"]
 router = APIRouter(tags=["OpenAI"])
 
 
-@router.post("/v1/completions", response_class=JSONResponse)
+@router.post("/v1/completions", response_class=JSONResponse, responses={200: {"model": Completion}})
 async def create_completion(body: Body[CompletionBody], request: Request) -> Response:
     """Continue texts, whole or piece by piece."""
     service = request.app.state.service
     answer = CompletionAnswer(service.pool.get(body.model), body)
     requests = list(completion_requests(body, request.state.request_id))
-    choices = await Choices.submit(service, requests)
+    with naming_constraints(body.constraint_field):
+        choices = await Choices.submit(service, requests)
     if body.stream:
         return EventStream(answer.stream(choices))
     return JSONResponse(answer.whole(await choices.results()))

@@ -20,6 +20,7 @@ from tercet.errors import UnsupportedModelError
 from tercet.reference.normalization import l2_normalized
 from tercet.server.bodies import Body
 from tercet.server.embeddings.body import EmbeddingBody
+from tercet.server.embeddings.described import EmbeddingList
 from tercet.server.generation.inputs import as_list
 from tercet.server.generation.refusals import contradiction
 from tercet.service.served_model import Embeddings, ServedModel
@@ -29,7 +30,7 @@ __all__ = ["router"]
 router = APIRouter(tags=["OpenAI"])
 
 
-@router.post("/v1/embeddings", response_class=JSONResponse)
+@router.post("/v1/embeddings", response_class=JSONResponse, responses={200: {"model": EmbeddingList}})
 async def create_embeddings(body: Body[EmbeddingBody], request: Request) -> Response:
     """Return a vector for each text."""
     served: ServedModel = request.app.state.service.pool.get(body.model)

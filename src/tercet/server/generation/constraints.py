@@ -11,16 +11,25 @@ depth and time.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from tercet.sampling.constraints import ConstraintSpec
+from tercet.sampling.token_constraint import ConstraintError
 from tercet.server.bodies import StrictModel
 from tercet.server.errors import ApiError
 from tercet.server.generation.refusals import contradiction
 
-__all__ = ["ConstraintFields", "JsonSchemaFormat", "ResponseFormat", "StructuredOutputs"]
+__all__ = [
+    "ConstraintFields",
+    "JsonSchemaFormat",
+    "ResponseFormat",
+    "StructuredOutputs",
+    "naming_constraints",
+]
 
 Choices = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=256)]
 JsonSchema = dict[str, Any] | bool
@@ -70,16 +79,21 @@ class ConstraintFields(StrictModel):
         Raises:
             ApiError: there are two, or one lacks what it needs.
         """
-        asked = {name: spec for name, spec in self._asked().items() if spec is not None}
+        asked = self._asked()
         if len(asked) > 1:
             first, second, *_ = asked
             raise contradiction(second, f"is a second constraint beside {first}; an answer follows one")
         return next(iter(asked.values()), None)
 
-    def _asked(self) -> dict[str, ConstraintSpec | None]:
+    @property
+    def constraint_field(self) -> str:
+        """The field that asks for the constraint."""
+        return next(iter(self._asked()), "response_format")
+
+    def _asked(self) -> dict[str, ConstraintSpec]:
         vllm = self.structured_outputs or StructuredOutputs.model_validate({})
         openai = self.response_format
-        return {
+        asked = {
             "response_format": None if openai is None else format_constraint(openai),
             "structured_outputs.json": _schema(vllm.json_),
             "structured_outputs.regex": _spec("regex", vllm.regex),
@@ -93,6 +107,7 @@ class ConstraintFields(StrictModel):
             "grammar": _spec("grammar", self.grammar or None),
             "json_schema": _schema(self.json_schema),
         }
+        return {name: spec for name, spec in asked.items() if spec is not None}
 
 
 def format_constraint(asked: ResponseFormat) -> ConstraintSpec | None:
@@ -106,12 +121,7 @@ def format_constraint(asked: ResponseFormat) -> ConstraintSpec | None:
     if asked.type == "text":
         return None
     if asked.json_schema is None:
-        raise ApiError(
-            400,
-            "response_format.json_schema is missing: type json_schema needs a name and a schema",
-            param="response_format.json_schema",
-            code="missing_required_parameter",
-        )
+        raise contradiction("response_format.json_schema", "is missing: the type json_schema needs it")
     return _schema({} if asked.json_schema.schema_ is None else asked.json_schema.schema_)
 
 
@@ -130,3 +140,12 @@ def _choice(values: list[str] | None) -> ConstraintSpec | None:
     if values is None:
         return None
     return ConstraintSpec("grammar", "start: " + " | ".join(json.dumps(value) for value in values))
+
+
+@contextmanager
+def naming_constraints(field: str) -> Iterator[None]:
+    """Give errors of a constraint the name of the field that asked for it."""
+    try:
+        yield
+    except ConstraintError as error:
+        raise ApiError(400, f"{field}: {error}", param=field, code="invalid_value") from error

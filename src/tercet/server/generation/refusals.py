@@ -26,7 +26,8 @@ def refused_unless(reason: str, *accepted: Any) -> BeforeValidator:
     """Refuse every value but null and those that ask for nothing."""
 
     def check(value: Any) -> Any:
-        if value is not None and not any(value is one or value == one for one in accepted):
+        # 0 is equal to False, and no boolean.
+        if value is not None and not any(type(value) is type(one) and value == one for one in accepted):
             raise unsupported(reason)
         return value
 
