@@ -4,7 +4,6 @@
 
 Each worker asks one thing after another over connections of its own, made by hand: some misbehave. What came
 back is checked at once, and counted: `Account` says for every kind of request how often which status came.
-`Watch` reads what the server says of itself, when it is busy and when it has nothing to do.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import asyncio
 import contextlib
 import json
 import random
-import re
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
@@ -27,8 +25,6 @@ MAX_TOKENS = 48
 PATIENCE_SECONDS = 60
 HUNG_UP = 0
 """Stands for the status of a request that its client gave up."""
-_SAMPLE = re.compile(r"([\w:]+)(?:\{(.*)\})? (\S+)")
-_LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 Answers = Mapping[str, str]
 """Prompt -> the greedy answer of MAX_TOKENS tokens."""
@@ -373,37 +369,3 @@ async def run_load(
     clients = [Client(server.port, account, answers, seed * 1000 + number) for number in range(workers)]
     await asyncio.gather(*(client.work(until) for client in clients))
     return account
-
-
-class Watch:
-    """What a server says of itself in `/metrics`."""
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-
-    def samples(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-        """(name, labels) -> value."""
-        with self._server.client() as client:
-            lines = client.get("/metrics").text.splitlines()
-        found = (_SAMPLE.fullmatch(line) for line in lines if not line.startswith("#"))
-        return {
-            (match[1], frozenset(_LABEL.findall(match[2] or ""))): float(match[3]) for match in found if match
-        }
-
-    def sums(self) -> dict[str, float]:
-        """Name -> the sum over all labels; by state and kind where there are these labels."""
-        totals: Counter[str] = Counter()
-        for (name, labels), value in self.samples().items():
-            split = [label for key, label in labels if key in ("state", "kind", "code")]
-            totals[".".join([name, *split])] += value  # type: ignore[assignment]
-        return dict(totals)
-
-    def when_idle(self, seconds: float = 60) -> dict[str, float]:
-        """The sums as soon as nothing runs, waits or owns memory any more, and connections are closed."""
-        end = time.monotonic() + seconds
-        while True:
-            found = self.sums()
-            busy = found["tercet_requests_in_flight"] + found["tercet_kv_blocks.owned"]
-            if not busy or time.monotonic() > end:
-                return found
-            time.sleep(0.1)

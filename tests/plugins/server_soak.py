@@ -12,7 +12,8 @@ from collections import Counter
 from typing import Any
 
 from served import Server
-from server_load import HUNG_UP, MAX_TOKENS, Account, Watch, run_load
+from server_load import HUNG_UP, MAX_TOKENS, Account, run_load
+from server_watch import Watch
 from tercet import LLM
 
 PHASES = 6
