@@ -184,3 +184,41 @@ def test_a_second_signal_ends_at_once(serve: Callable[..., Server], slow_model: 
     server.process.send_signal(signal.SIGINT)
     server.wait(128 + signal.SIGINT, seconds=2)
     reader.join(20)
+
+
+FAULTS = "from tercet.engine.mock import Faults, inject; inject(Faults({}))"
+
+
+def test_an_engine_that_hangs_is_neither_alive_nor_ready(serve: Callable[..., Server]) -> None:
+    """vLLM's CVE-2026-114051: its engine was dead, and /health said 200."""
+    impatient = "import tercet.service.settings as s; s.ServiceSettings.__init__.__kwdefaults__"
+    impatient += "['stuck_after_seconds'] = 1.0; "
+    server = serve("--drain", "0", first=impatient + FAULTS.format("hang_at_step=40"))
+    with server.client() as client:
+        assert client.get("/livez").status_code == 200
+        reader = threading.Thread(target=Reader, args=(server,), daemon=True)
+        reader.start()
+        end = time.monotonic() + 20
+        while client.get("/livez").status_code == 200:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        for path in ("/livez", "/readyz", "/health"):
+            answer = client.get(path)
+            assert answer.status_code == 503
+            assert "has not moved for" in answer.json()["error"]["message"]
+        assert client.get("/health/details").json()["status"] == "unhealthy"
+        assert client.get("/metrics").status_code == 200
+    server.stop()
+    reader.join(20)
+
+
+def test_an_engine_that_dies_is_neither_alive_nor_ready(serve: Callable[..., Server]) -> None:
+    server = serve(first=FAULTS.format("die_at_step=40"))
+    reader = Reader(server)
+    reader.join(20)
+    assert "[DONE]" not in reader.events
+    assert json.loads(reader.events[-1])["error"]["type"] == "server_error"
+    with server.client() as client:
+        for path in ("/livez", "/readyz", "/health"):
+            assert client.get(path).status_code == 503
+        assert client.post("/v1/completions", json=COMPLETION).status_code == 503

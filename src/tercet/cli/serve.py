@@ -65,6 +65,23 @@ def serve(
             "--request-timeout", min=0.001, help="Seconds for a whole answer.", rich_help_panel=LIMITS
         ),
     ] = 600.0,
+    response_cache: Annotated[
+        str | None,
+        typer.Option(
+            "--response-cache",
+            metavar="memory|FILE|redis://...",
+            help="Remember answers that the same request would get again: in memory, in an SQLite file, "
+            "or in Redis (default: nowhere).",
+            show_default=False,
+            rich_help_panel=LIMITS,
+        ),
+    ] = None,
+    response_cache_ttl: Annotated[
+        float,
+        typer.Option(
+            "--response-cache-ttl", min=0.001, help="Seconds for which they are good.", rich_help_panel=LIMITS
+        ),
+    ] = 3600.0,
     max_body: Annotated[
         int, typer.Option("--max-body", min=1, help="Bytes of a request's body.", rich_help_panel=LIMITS)
     ] = 4 * 1024 * 1024,
@@ -161,7 +178,7 @@ def serve(
 
     for module in ("fastapi", "uvicorn", "structlog", "prometheus_client"):
         optional_import(module, "server")
-    from tercet.server.serving import listen, serve
+    from tercet.server.serving import leave, listen, serve
     from tercet.server.settings import ServerSettings
     from tercet.service.logs import configure
     from tercet.service.service import Service
@@ -182,6 +199,8 @@ def serve(
             max_concurrent=max_concurrent,
             max_queued_requests=max_queued,
             timeout_seconds=request_timeout,
+            response_cache=response_cache,
+            cache_ttl_seconds=response_cache_ttl,
         )
     )
     settings = ServerSettings(
@@ -200,13 +219,14 @@ def serve(
     opened = listen(settings)
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{opened.getsockname()[1]}"
-    console.told().print(f"Loading the model; listening at {url}", style="dim")
+
+    def tell(state: str) -> None:
+        loading = f"Loading the model; listening at {url}"
+        serving = f"Serving {', '.join(service.pool.names())} at {url}"
+        console.told().print(loading if state == "listening" else serving)
+
     try:
-        serve(
-            service,
-            settings,
-            opened,
-            lambda: console.told().print(f"Serving {', '.join(service.pool.names())} at {url}"),
-        )
+        serve(service, settings, opened, tell)
     finally:
         logs.close()
+    leave()

@@ -17,6 +17,7 @@ from tercet.server.middleware.admission import Admission
 from tercet.server.middleware.departure import Departure
 from tercet.server.middleware.request_log import RequestLog
 from tercet.server.middleware.upload import Upload
+from tercet.server.openapi import api_routes
 from tercet.server.openapi import router as description
 from tercet.server.routes import ROUTERS
 from tercet.server.settings import ServerSettings
@@ -46,8 +47,9 @@ def create_app(service: Service, settings: ServerSettings | None = None) -> Fast
     app.state.unknown_fields = set()
     app.state.batches = open_jobs(service, settings)
     app.state.loop_lag = None  # whoever runs the loop measures it
-    for error in (ApiError, TercetError, HTTPException):
+    for error in (ApiError, TercetError):
         app.add_exception_handler(error, answer_error)
+    app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(RequestValidationError, _answer_validation)
     # The last one added is the outermost.
     app.add_middleware(Departure)
@@ -56,7 +58,19 @@ def create_app(service: Service, settings: ServerSettings | None = None) -> Fast
     app.add_middleware(RequestLog, count=service.metrics.count_http)
     for router in (*ROUTERS, description):
         app.include_router(router)
+    app.state.routes = api_routes(app)
     return app
+
+
+async def _answer_http(request: Request, error: Exception) -> Response:
+    """No such place, or not this method: FastAPI knows the methods of one route, a place may have several."""
+    response = error_response(error)
+    if response.status_code == 405:
+        routes = [route for route in request.app.state.routes if route.path_regex.match(request.url.path)]
+        response.headers["Allow"] = ", ".join(
+            sorted({method for route in routes for method in route.methods})
+        )
+    return response
 
 
 async def _answer_validation(request: Request, error: Exception) -> Response:

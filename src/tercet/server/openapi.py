@@ -19,9 +19,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from tercet.server.bodies import BodyReader
-from tercet.server.routes import ROUTERS
 
-__all__ = ["describe", "router"]
+__all__ = ["api_routes", "describe", "router"]
 
 REFERENCE = "#/components/schemas/{model}"
 ERRORS = {
@@ -35,6 +34,12 @@ ERRORS = {
     503: "No room, loading, or shutting down; `Retry-After` says when to come back.",
     504: "The answer took longer than it may.",
 }
+EVENT = {
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+    "required": ["data"],
+}
+STREAMS = ("text/event-stream", "application/x-ndjson")
 ONLY_WITH_BODY = frozenset({408, 413, 415, 504})
 RETRY_AFTER = {
     "description": "Seconds, spread at random.",
@@ -63,6 +68,33 @@ class ErrorObject(BaseModel):
     error: ErrorFields
 
 
+class LlamaErrorFields(BaseModel):
+    """The same in the words of llama.cpp, where `code` is the status."""
+
+    code: int
+    message: str
+    type: str
+
+
+class LlamaErrorObject(BaseModel):
+    """An error of the routes of llama.cpp; what stands before the routes answers as OpenAI does."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    error: LlamaErrorFields
+
+
+class OllamaErrorObject(BaseModel):
+    """An error of the routes of Ollama; what stands before the routes answers as OpenAI does."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    error: str
+
+
+OTHER_ERRORS: dict[str, type[BaseModel]] = {"llama.cpp": LlamaErrorObject, "Ollama": OllamaErrorObject}
+
+
 @router.get("/openapi.json")
 async def openapi(request: Request) -> Response:
     """The description of the routes."""
@@ -80,11 +112,12 @@ def describe(app: FastAPI) -> dict[str, Any]:
         description="The routes of OpenAI, llama.cpp and Ollama over ternary language models.",
         routes=app.routes,
     )
-    listed = (route for part in ROUTERS for route in part.routes)
-    routes = [route for route in listed if isinstance(route, APIRoute) and route.include_in_schema]
-    models = {reader.model for route in routes if (reader := _reader(route))} | {ErrorObject}
+    routes = [route for route in api_routes(app) if route.include_in_schema]
+    models = {reader.model for route in routes if (reader := _reader(route))}
+    models |= {ErrorObject, LlamaErrorObject, OllamaErrorObject}
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    schemas |= _definitions(models)
+    references, definitions = _definitions(models)
+    schemas |= definitions
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     for route in routes:
@@ -92,9 +125,27 @@ def describe(app: FastAPI) -> dict[str, Any]:
         for method in route.methods:
             operation = document["paths"][route.path_format][method.lower()]
             if reader is not None:
-                operation["requestBody"] = _request_body(reader)
-            _add_errors(operation, with_body=reader is not None)
+                content = {"application/json": {"schema": references[reader.model]}}
+                operation["requestBody"] = {"required": True, "content": content}
+                if "stream" in reader.model.model_fields:
+                    content = operation["responses"]["200"].setdefault("content", {})
+                    if not any(kind in content for kind in STREAMS):
+                        content["text/event-stream"] = {"schema": EVENT}
+            _add_errors(operation, with_body="requestBody" in operation)
     return document
+
+
+def api_routes(app: FastAPI) -> list[APIRoute]:
+    """All routes of an application, those of routers within routers as well."""
+    found: list[APIRoute] = []
+    waiting: list[Any] = list(app.routes)
+    while waiting:
+        route = waiting.pop(0)
+        if isinstance(route, APIRoute):
+            found.append(route)
+        elif (inner := getattr(route, "original_router", None)) is not None:  # FastAPI 0.16x nests them
+            waiting += inner.routes
+    return found
 
 
 def _reader(route: APIRoute) -> BodyReader | None:
@@ -102,22 +153,22 @@ def _reader(route: APIRoute) -> BodyReader | None:
     return next((call for call in calls if isinstance(call, BodyReader)), None)
 
 
-def _definitions(models: set[type[BaseModel]]) -> dict[str, Any]:
-    ordered = sorted(models, key=lambda model: model.__name__)
-    _, found = models_json_schema([(model, "validation") for model in ordered], ref_template=REFERENCE)
-    definitions: dict[str, Any] = found["$defs"]
-    return definitions
-
-
-def _request_body(reader: BodyReader) -> dict[str, Any]:
-    reference = {"$ref": REFERENCE.format(model=reader.model.__name__)}
-    return {"required": True, "content": {"application/json": {"schema": reference}}}
+def _definitions(models: set[type[BaseModel]]) -> tuple[dict[type[BaseModel], Any], dict[str, Any]]:
+    """A reference for each model, and what they refer to; two models may have one name."""
+    ordered = sorted(models, key=lambda model: (model.__name__, model.__module__))
+    references, found = models_json_schema(
+        [(model, "validation") for model in ordered], ref_template=REFERENCE
+    )
+    return {model: dict(reference) for (model, _), reference in references.items()}, found["$defs"]
 
 
 def _add_errors(operation: dict[str, Any], with_body: bool) -> None:
     responses = operation["responses"]
     responses.pop("422", None)
-    content = {"application/json": {"schema": {"$ref": REFERENCE.format(model="ErrorObject")}}}
+    kinds = [ErrorObject, *(OTHER_ERRORS[tag] for tag in operation.get("tags", ()) if tag in OTHER_ERRORS)]
+    references = [{"$ref": REFERENCE.format(model=kind.__name__)} for kind in kinds]
+    schema = references[0] if len(references) == 1 else {"anyOf": references}
+    content = {"application/json": {"schema": schema}}
     for status, words in ERRORS.items():
         if with_body or status not in ONLY_WITH_BODY:
             answer: dict[str, Any] = {"description": words, "content": content}

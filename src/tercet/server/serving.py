@@ -14,6 +14,7 @@ import logging
 import os
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -28,14 +29,16 @@ from tercet.server.protocol import hardened_protocol
 from tercet.server.settings import ServerSettings
 
 if TYPE_CHECKING:
+    from tercet.service.batch.jobs import BatchJobs
     from tercet.service.service import Service
 
-__all__ = ["listen", "serve"]
+__all__ = ["leave", "listen", "serve"]
 
 LOG = logging.getLogger("tercet.server")
 LAST_WORDS_SECONDS = 5
 """For the errors of those that were ended to reach their readers."""
 
+ENGINE_THREAD = "tercet-engine"
 UNREAD_BYTES = 128 * 1024
 """Of one connection, in the system's buffer."""
 
@@ -68,9 +71,11 @@ def serve(
     service: Service,
     settings: ServerSettings,
     opened: socket.socket | None = None,
-    when_ready: Callable[[], None] | None = None,
+    tell: Callable[[str], None] = lambda state: None,
 ) -> None:
     """Serve until a signal; returns after the drain.
+
+    `tell` hears "listening" when requests and signals are heard, and "ready" when the models are loaded.
 
     Raises:
         TercetError: a model cannot be loaded.
@@ -93,10 +98,21 @@ def serve(
     for name in ("uvicorn", "asyncio"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [Forwarded(logging.ERROR)], False
-    server = DrainingServer(config, app, when_ready)
+    server = DrainingServer(config, app, tell)
     server.run(sockets=[opened])
     if server.failure is not None:
         raise server.failure
+
+
+def leave() -> None:
+    """End the process here if an engine is still inside a step that outlasted its stop.
+
+    Python would end under it, and it would come back into an interpreter that is gone.
+    """
+    if any(thread.name == ENGINE_THREAD for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 class Forwarded(logging.Handler):
@@ -114,13 +130,14 @@ class DrainingServer(uvicorn.Server):
         self,
         config: uvicorn.Config,
         app: FastAPI,
-        when_ready: Callable[[], None] | None,
+        tell: Callable[[str], None],
     ) -> None:
         super().__init__(config)
         self.app = app
+        self.batches: BatchJobs | None = app.state.batches
         self.service: Service = app.state.service
         self.settings: ServerSettings = app.state.settings
-        self.when_ready = when_ready
+        self.tell = tell
         self.failure: BaseException | None = None
         self._signalled = False
 
@@ -128,10 +145,13 @@ class DrainingServer(uvicorn.Server):
         """Load, and serve until a signal."""
         lag = LoopLag(self.service.metrics.observe_event_loop_lag)
         self.app.state.loop_lag = lag
+        self.tell("listening")
         loading = asyncio.ensure_future(self._load())
         await super().main_loop()
         lag.stop()
         self.service.begin_drain()
+        if self.batches is not None:
+            await self.batches.stop()  # they go on when the server is started again
         await asyncio.sleep(self.settings.drain_delay_seconds if self.failure is None else 0)
         if not loading.done():
             loading.cancel()
@@ -163,5 +183,6 @@ class DrainingServer(uvicorn.Server):
             self.failure = error
             self.should_exit = True
         else:
-            if self.when_ready is not None:
-                self.when_ready()
+            if self.batches is not None:
+                self.batches.start()
+            self.tell("ready")
