@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from tercet.server.batches.listing import page_of
+from tercet.server.batches.shapes import UPLOAD_FORM, DeletedFile, FileList, FileObject
 from tercet.server.batches.upload import store_upload
 from tercet.server.errors import ApiError
 from tercet.service.batch.jobs import BatchJobs
@@ -17,6 +18,9 @@ __all__ = ["jobs_of", "router"]
 
 router = APIRouter(tags=["OpenAI"])
 
+CONTENT: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+}
 Limit = Annotated[int, Query(ge=1, le=10_000)]
 After = Annotated[str | None, Query(max_length=64)]
 
@@ -30,13 +34,15 @@ def jobs_of(request: Request) -> BatchJobs:
     return jobs
 
 
-@router.post("/v1/files")
+@router.post(
+    "/v1/files", response_model=None, responses={200: {"model": FileObject}}, openapi_extra=UPLOAD_FORM
+)
 async def create_file(request: Request) -> dict[str, Any]:
     """Keep a file of requests."""
     return await store_upload(request, jobs_of(request).store)
 
 
-@router.get("/v1/files")
+@router.get("/v1/files", response_model=None, responses={200: {"model": FileList}})
 async def list_files(
     request: Request,
     purpose: Annotated[str | None, Query(max_length=64)] = None,
@@ -49,13 +55,13 @@ async def list_files(
     return page_of(files if order == "desc" else files[::-1], limit, after)
 
 
-@router.get("/v1/files/{file_id}")
+@router.get("/v1/files/{file_id}", response_model=None, responses={200: {"model": FileObject}})
 async def get_file(file_id: str, request: Request) -> dict[str, Any]:
     """What a file is."""
     return _file(request, file_id)
 
 
-@router.get("/v1/files/{file_id}/content", response_class=Response)
+@router.get("/v1/files/{file_id}/content", response_class=Response, responses=CONTENT)
 async def get_content(file_id: str, request: Request) -> Response:
     """The bytes of a file."""
     _file(request, file_id)
@@ -63,7 +69,7 @@ async def get_content(file_id: str, request: Request) -> Response:
     return FileResponse(path, media_type="application/octet-stream")
 
 
-@router.delete("/v1/files/{file_id}")
+@router.delete("/v1/files/{file_id}", response_model=None, responses={200: {"model": DeletedFile}})
 async def delete_file(file_id: str, request: Request) -> dict[str, Any]:
     """Forget a file; one that a running batch reads stays."""
     _file(request, file_id)

@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from tercet.server.batches.files import After, jobs_of
 from tercet.server.batches.listing import page_of
+from tercet.server.batches.shapes import BatchList, BatchObject
 from tercet.server.bodies import Body, StrictModel
 from tercet.server.errors import ApiError
 from tercet.server.generation.sampling import Metadata
@@ -28,7 +29,7 @@ class BatchBody(StrictModel):
     metadata: Metadata | None = None
 
 
-@router.post("/v1/batches")
+@router.post("/v1/batches", response_model=None, responses={200: {"model": BatchObject}})
 async def create_batch(body: Body[BatchBody], request: Request) -> dict[str, Any]:
     """Start a batch with a file of requests."""
     jobs = jobs_of(request)
@@ -42,7 +43,7 @@ async def create_batch(body: Body[BatchBody], request: Request) -> dict[str, Any
     return jobs.create(body.input_file_id, body.endpoint, body.metadata)
 
 
-@router.get("/v1/batches")
+@router.get("/v1/batches", response_model=None, responses={200: {"model": BatchList}})
 async def list_batches(
     request: Request, limit: Annotated[int, Query(ge=1, le=100)] = 20, after: After = None
 ) -> dict[str, Any]:
@@ -52,13 +53,13 @@ async def list_batches(
     return {**page, "data": [jobs.get(batch["id"]) for batch in page["data"]]}
 
 
-@router.get("/v1/batches/{batch_id}")
+@router.get("/v1/batches/{batch_id}", response_model=None, responses={200: {"model": BatchObject}})
 async def get_batch(batch_id: str, request: Request) -> dict[str, Any]:
     """How far a batch is."""
     return _found(jobs_of(request).get(batch_id), batch_id)
 
 
-@router.post("/v1/batches/{batch_id}/cancel")
+@router.post("/v1/batches/{batch_id}/cancel", response_model=None, responses={200: {"model": BatchObject}})
 async def cancel_batch(batch_id: str, request: Request) -> dict[str, Any]:
     """End a batch; what has been answered is kept."""
     return _found(jobs_of(request).cancel(batch_id), batch_id)

@@ -9,25 +9,36 @@ from pydantic import Field
 from tercet.sampling.params import LARGEST_COUNT, LARGEST_SEED
 from tercet.server.bodies import StrictModel
 from tercet.server.chat.body import MOST_MESSAGES, ChatMessage
+from tercet.server.generation.refusals import refused_unless
 from tercet.server.generation.sampling import StopStrings
 
 __all__ = [
-    "CompletionBody",
-    "DetokenizeBody",
-    "EmbeddingBody",
-    "TemplateBody",
-    "TokenizeBody",
+    "LlamaCppCompletionBody",
+    "LlamaCppDetokenizeBody",
+    "LlamaCppEmbeddingBody",
+    "LlamaCppPromptObject",
+    "LlamaCppTemplateBody",
+    "LlamaCppTokenizeBody",
 ]
 
 TokenId = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]
 Piece = str | TokenId
-Sequence = str | list[Piece] | dict[str, Any]
-Prompt = str | list[Piece] | dict[str, Any] | Annotated[list[Sequence], Field(max_length=128)]
+
+
+class LlamaCppPromptObject(StrictModel):
+    """A text, where other models have images beside it."""
+
+    prompt_string: str
+    multimodal_data: Annotated[Any, refused_unless("this server reads text only", [])] = None
+
+
+Sequence = str | list[Piece] | LlamaCppPromptObject
+Prompt = str | list[Piece] | LlamaCppPromptObject | Annotated[list[Sequence], Field(max_length=128)]
 """A text, token ids, both mixed, `{"prompt_string": ...}`, or a list of these."""
 Bias = Annotated[list[Any], Field(min_length=2, max_length=2)]
 
 
-class CompletionBody(StrictModel):
+class LlamaCppCompletionBody(StrictModel):
     """What /completion reads. Sampling that is not named is as the model came with it."""
 
     prompt: Prompt
@@ -77,7 +88,7 @@ class CompletionBody(StrictModel):
     """Not llama.cpp's; lower runs first."""
 
 
-class TokenizeBody(StrictModel):
+class LlamaCppTokenizeBody(StrictModel):
     """What /tokenize reads."""
 
     content: str | list[Piece] = ""
@@ -87,21 +98,21 @@ class TokenizeBody(StrictModel):
     model: str | None = None
 
 
-class DetokenizeBody(StrictModel):
+class LlamaCppDetokenizeBody(StrictModel):
     """What /detokenize reads."""
 
     tokens: list[TokenId] = Field(default_factory=list)
     model: str | None = None
 
 
-class TemplateBody(StrictModel):
+class LlamaCppTemplateBody(StrictModel):
     """What /apply-template reads: a conversation as /v1/chat/completions has it."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MOST_MESSAGES)]
     model: str | None = None
 
 
-class EmbeddingBody(StrictModel):
+class LlamaCppEmbeddingBody(StrictModel):
     """What /embedding reads; one of the two is given."""
 
     content: Prompt | None = None

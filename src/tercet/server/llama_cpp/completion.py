@@ -16,10 +16,11 @@ from tercet.engine.result import GenerationResult
 from tercet.server.bodies import AnyTypeBody
 from tercet.server.generation.choices import Choices
 from tercet.server.llama_cpp import answers
-from tercet.server.llama_cpp.bodies import CompletionBody
-from tercet.server.llama_cpp.errors import LlamaCppRoute, llama_cpp_error
+from tercet.server.llama_cpp.bodies import LlamaCppCompletionBody
+from tercet.server.llama_cpp.errors import LlamaCppRoute, llama_cpp_error, responses
 from tercet.server.llama_cpp.prompts import is_several, prompt_ids, prompts
 from tercet.server.llama_cpp.sampling import constraint, most_tokens, sampling_params
+from tercet.server.llama_cpp.shapes import LlamaCppCompletion
 from tercet.server.streaming.events import event
 from tercet.server.streaming.response import EventStream
 from tercet.service.request import GenerationRequest
@@ -30,9 +31,9 @@ __all__ = ["router"]
 router = APIRouter(tags=["llama.cpp"], route_class=LlamaCppRoute)
 
 
-@router.post("/completion")
+@router.post("/completion", responses=responses(LlamaCppCompletion | list[LlamaCppCompletion]))
 @router.post("/completions", include_in_schema=False)
-async def complete(body: AnyTypeBody[CompletionBody], request: Request) -> Response:
+async def complete(body: AnyTypeBody[LlamaCppCompletionBody], request: Request) -> Response:
     """Continue one prompt or several, whole or piece by piece."""
     service = request.app.state.service
     served = service.pool.get(body.model)
@@ -40,13 +41,13 @@ async def complete(body: AnyTypeBody[CompletionBody], request: Request) -> Respo
     choices = await Choices.submit(service, requests)
     answer = _Answer(body, served, requests)
     if body.stream:
-        return EventStream(answer.stream(choices), failed=lambda error: event(llama_cpp_error(error)))
+        return EventStream(answer.stream(choices), failed=lambda error: event(llama_cpp_error(error)[1]))
     whole = [answer.whole(*one) for one in enumerate(await choices.results())]
     is_list = is_several(body.prompt) or (body.n_cmpl or 1) > 1
     return JSONResponse(whole if is_list else whole[0])
 
 
-def _requests(body: CompletionBody, served: ServedModel, request_id: str) -> list[GenerationRequest]:
+def _requests(body: LlamaCppCompletionBody, served: ServedModel, request_id: str) -> list[GenerationRequest]:
     """A request for each prompt and each answer to it."""
     wanted = constraint(body)
     keeps_nothing = body.cache_prompt is False
@@ -71,7 +72,7 @@ def _requests(body: CompletionBody, served: ServedModel, request_id: str) -> lis
 class _Answer:
     """From what was generated to what llama.cpp writes."""
 
-    body: CompletionBody
+    body: LlamaCppCompletionBody
     served: ServedModel
     requests: Sequence[GenerationRequest]
 

@@ -13,18 +13,19 @@ from tercet.errors import UnsupportedModelError
 from tercet.llm import LLM
 from tercet.server.bodies import AnyTypeBody
 from tercet.server.errors import ApiError
-from tercet.server.llama_cpp.bodies import EmbeddingBody
-from tercet.server.llama_cpp.errors import LlamaCppRoute
+from tercet.server.llama_cpp.bodies import LlamaCppEmbeddingBody, LlamaCppPromptObject
+from tercet.server.llama_cpp.errors import LlamaCppRoute, responses
 from tercet.server.llama_cpp.prompts import prompts, token_ids
+from tercet.server.llama_cpp.shapes import LlamaCppEmbeddingItem
 
 __all__ = ["normalized", "router"]
 
 router = APIRouter(tags=["llama.cpp"], route_class=LlamaCppRoute)
 
 
-@router.post("/embedding")
-@router.post("/embeddings", include_in_schema=False)
-async def embed(body: AnyTypeBody[EmbeddingBody], request: Request) -> list[dict[str, Any]]:
+@router.post("/embedding", response_model=None, responses=responses(list[LlamaCppEmbeddingItem]))
+@router.post("/embeddings", include_in_schema=False, response_model=None)
+async def embed(body: AnyTypeBody[LlamaCppEmbeddingBody], request: Request) -> list[dict[str, Any]]:
     """A vector for each text."""
     served = request.app.state.service.pool.get(body.model)
     if not served.llm.makes_embeddings:
@@ -33,7 +34,9 @@ async def embed(body: AnyTypeBody[EmbeddingBody], request: Request) -> list[dict
         )
     given = body.content if body.input is None else body.input
     if given is None:
-        raise ApiError(400, "content is missing", param="content", code="missing_required_parameter")
+        raise ApiError(
+            400, "content: there is neither content nor input", param="content", code="invalid_value"
+        )
     texts = [_text(served.llm, one) for one in prompts(given)]
     if body.embd_normalize == -1 and served.llm.config.normalize_embeddings:
         raise ApiError(
@@ -62,9 +65,6 @@ def normalized(vector: npt.NDArray[np.float32], norm: int) -> npt.NDArray[np.flo
 def _text(llm: LLM, given: Any) -> str | list[int]:
     if isinstance(given, str):
         return given
-    if isinstance(given, dict):
-        text = given.get("prompt_string", given.get("content"))
-        if not isinstance(text, str) or given.get("multimodal_data"):
-            raise ApiError(400, "content is a text or token ids", param="content", code="invalid_type")
-        return text
+    if isinstance(given, LlamaCppPromptObject):
+        return given.prompt_string
     return token_ids(llm, given, parse_special=True)

@@ -6,19 +6,15 @@ counts beside it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict
 
-from tercet.errors import ContextLengthError, TercetError, UnsupportedModelError
-from tercet.server.errors import ApiError, error_headers, error_object, from_exception
+from tercet.errors import ContextLengthError, UnsupportedModelError
+from tercet.server.errors import error_object
+from tercet.server.foreign_errors import documented, foreign_route
 
-__all__ = ["LlamaCppRoute", "llama_cpp_error"]
+__all__ = ["LlamaCppErrorObject", "LlamaCppRoute", "llama_cpp_error", "responses"]
 
 _TYPES = {
     400: "invalid_request_error",
@@ -30,26 +26,28 @@ _TYPES = {
 }
 
 
-class LlamaCppRoute(APIRoute):
-    """A route whose errors have llama.cpp's shape."""
+class LlamaCppErrorFields(BaseModel):
+    """What went wrong."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler, with its exceptions answered here."""
-        handle = super().get_route_handler()
+    model_config = ConfigDict(extra="forbid")
 
-        async def answer(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except RequestValidationError as error:  # of the query; bodies are checked elsewhere
-                return _response(ApiError(400, str(error.errors()[0]["msg"])))
-            except (ApiError, TercetError, HTTPException) as error:
-                return _response(error)
-
-        return answer
+    code: int
+    message: str
+    type: str
+    n_prompt_tokens: int | None = None
+    n_ctx: int | None = None
 
 
-def llama_cpp_error(error: Exception) -> dict[str, Any]:
-    """The body of an answer, or the last event of a stream, for what went wrong."""
+class LlamaCppErrorObject(BaseModel):
+    """The answer to whatever does not succeed, as llama.cpp's server gives it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    error: LlamaCppErrorFields
+
+
+def llama_cpp_error(error: Exception) -> tuple[int, dict[str, Any]]:
+    """Status and body for what went wrong; the body is what a stream ends with, too."""
     status, body = error_object(error)
     if isinstance(error, UnsupportedModelError):
         status = 501
@@ -62,9 +60,12 @@ def llama_cpp_error(error: Exception) -> dict[str, Any]:
         shown["type"] = "exceed_context_size_error"
         shown["n_prompt_tokens"] = error.prompt_tokens
         shown["n_ctx"] = error.max_context
-    return {"error": shown}
+    return status, {"error": shown}
 
 
-def _response(error: Exception) -> Response:
-    body = llama_cpp_error(error)
-    return JSONResponse(body, body["error"]["code"], error_headers(from_exception(error)))
+LlamaCppRoute = foreign_route(llama_cpp_error)
+
+
+def responses(answer: Any) -> dict[int | str, Any]:
+    """The responses of a route that answers with `answer`."""
+    return documented(LlamaCppErrorObject, answer)

@@ -15,6 +15,7 @@ from typing import Any
 from tercet.errors import ParameterError
 from tercet.llm import LLM
 from tercet.server.errors import ApiError
+from tercet.server.llama_cpp.bodies import LlamaCppPromptObject
 
 __all__ = ["is_several", "prompt_ids", "prompts", "token_ids"]
 
@@ -42,11 +43,10 @@ def prompt_ids(llm: LLM, prompt: Any, parse_special: bool = True) -> list[int]:
     """The token ids of a single prompt.
 
     Raises:
-        ApiError: it has images or the like.
         ParameterError: it has no tokens, or one that the vocabulary lacks.
     """
-    if isinstance(prompt, dict):
-        prompt = _text_of(prompt)
+    if isinstance(prompt, LlamaCppPromptObject):
+        prompt = prompt.prompt_string
     parts = [prompt] if isinstance(prompt, str) else list(prompt)
     ids = token_ids(llm, parts, parse_special)
     bos = llm.config.first_token_id
@@ -71,22 +71,3 @@ def token_ids(llm: LLM, parts: Sequence[str | int], parse_special: bool) -> list
         else:
             ids.append(part)
     return ids
-
-
-def _text_of(prompt: dict[str, Any]) -> str:
-    if prompt.get("multimodal_data"):
-        raise ApiError(
-            400,
-            "prompt.multimodal_data: this server reads text only",
-            param="prompt.multimodal_data",
-            code="unsupported_value",
-        )
-    text = prompt.get("prompt_string")
-    if not isinstance(text, str):
-        raise ApiError(
-            400,
-            "prompt is a text, token ids, or an object with prompt_string",
-            param="prompt.prompt_string",
-            code="invalid_type",
-        )
-    return text

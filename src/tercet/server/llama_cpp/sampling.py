@@ -14,7 +14,7 @@ from tercet.llm import LLM
 from tercet.sampling.constraints import ConstraintSpec
 from tercet.sampling.params import LARGEST_COUNT, SamplingParams
 from tercet.server.errors import ApiError
-from tercet.server.llama_cpp.bodies import CompletionBody
+from tercet.server.llama_cpp.bodies import LlamaCppCompletionBody
 
 __all__ = ["constraint", "most_tokens", "sampling_params"]
 
@@ -52,7 +52,7 @@ _SAMPLERS: dict[str, dict[str, Any]] = {
 _SHORT_NAMES = {"k": "top_k", "p": "top_p", "m": "min_p", "t": "temperature", "e": "penalties"}
 
 
-def sampling_params(body: CompletionBody, llm: LLM, index: int = 0) -> SamplingParams:
+def sampling_params(body: LlamaCppCompletionBody, llm: LLM, index: int = 0) -> SamplingParams:
     """Return the sampling of one answer; of several, each has a seed of its own.
 
     Raises:
@@ -82,13 +82,13 @@ def sampling_params(body: CompletionBody, llm: LLM, index: int = 0) -> SamplingP
     return SamplingParams(**{name: value for name, value in values.items() if value is not None})
 
 
-def most_tokens(body: CompletionBody) -> int:
+def most_tokens(body: LlamaCppCompletionBody) -> int:
     """Most tokens of an answer; 0 where only the prompt is to be read."""
     asked = body.n_predict if body.n_predict is not None else body.max_tokens
     return LARGEST_COUNT if asked is None or asked < 0 else asked
 
 
-def constraint(body: CompletionBody) -> ConstraintSpec | None:
+def constraint(body: LlamaCppCompletionBody) -> ConstraintSpec | None:
     """What the answer must look like.
 
     Raises:
@@ -121,7 +121,7 @@ def _check_extra(extra: dict[str, Any]) -> None:
                 400,
                 f"{name}: this server does not have it; leave it out",
                 param=name,
-                code="unsupported_parameter",
+                code="unsupported_value",
             )
 
 

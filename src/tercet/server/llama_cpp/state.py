@@ -14,7 +14,8 @@ from starlette.requests import Request
 from tercet.sampling.params import SamplingParams
 from tercet.server.errors import ApiError
 from tercet.server.llama_cpp.answers import generation_settings
-from tercet.server.llama_cpp.errors import LlamaCppRoute
+from tercet.server.llama_cpp.errors import LlamaCppRoute, responses
+from tercet.server.llama_cpp.shapes import LlamaCppProperties, LlamaCppSlot
 from tercet.service.served_model import ServedModel
 
 __all__ = ["router"]
@@ -26,7 +27,7 @@ DRAWN_SEED = 0xFFFFFFFF
 """What llama.cpp shows for a seed that is drawn for each request."""
 
 
-@router.get("/props")
+@router.get("/props", response_model=None, responses=responses(LlamaCppProperties))
 async def props(request: Request, model: str | None = None) -> dict[str, Any]:
     """The model, its template, and the sampling of requests that name none."""
     served = request.app.state.service.pool.get(model)
@@ -53,7 +54,7 @@ async def props(request: Request, model: str | None = None) -> dict[str, Any]:
     }
 
 
-@router.get("/slots")
+@router.get("/slots", response_model=None, responses=responses(list[LlamaCppSlot]))
 async def slots(
     request: Request,
     fail_on_no_slot: Annotated[str | None, Query(max_length=20)] = None,
@@ -75,7 +76,7 @@ async def slots(
     ]
 
 
-@router.get("/lora-adapters")
+@router.get("/lora-adapters", response_model=None, responses=responses(list[dict[str, Any]]))
 async def lora_adapters() -> list[dict[str, Any]]:
     """None: adapters are not applied at run time."""
     return []

@@ -11,38 +11,39 @@ from starlette.requests import Request
 from tercet.llm import LLM
 from tercet.server.bodies import AnyTypeBody
 from tercet.server.chat.requests import message_of
-from tercet.server.llama_cpp.bodies import DetokenizeBody, TemplateBody, TokenizeBody
-from tercet.server.llama_cpp.errors import LlamaCppRoute
+from tercet.server.llama_cpp.bodies import LlamaCppDetokenizeBody, LlamaCppTemplateBody, LlamaCppTokenizeBody
+from tercet.server.llama_cpp.errors import LlamaCppRoute, responses
 from tercet.server.llama_cpp.prompts import token_ids
+from tercet.server.llama_cpp.shapes import LlamaCppRenderedPrompt, LlamaCppText, LlamaCppTokenList
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["llama.cpp"], route_class=LlamaCppRoute)
 
 
-@router.post("/tokenize")
-async def tokenize(body: AnyTypeBody[TokenizeBody], request: Request) -> dict[str, Any]:
+@router.post("/tokenize", response_model=None, responses=responses(LlamaCppTokenList))
+async def tokenize(body: AnyTypeBody[LlamaCppTokenizeBody], request: Request) -> dict[str, Any]:
     """The token ids of a text, or of texts and token ids in a row."""
     llm = request.app.state.service.pool.get(body.model).llm
     return {"tokens": await asyncio.to_thread(_tokens, llm, body)}
 
 
-@router.post("/detokenize")
-async def detokenize(body: AnyTypeBody[DetokenizeBody], request: Request) -> dict[str, Any]:
+@router.post("/detokenize", response_model=None, responses=responses(LlamaCppText))
+async def detokenize(body: AnyTypeBody[LlamaCppDetokenizeBody], request: Request) -> dict[str, Any]:
     """The text of token ids, control tokens shown by their names."""
     llm = request.app.state.service.pool.get(body.model).llm
     return {"content": await asyncio.to_thread(llm.detokenize, body.tokens)}
 
 
-@router.post("/apply-template")
-async def apply_template(body: AnyTypeBody[TemplateBody], request: Request) -> dict[str, Any]:
+@router.post("/apply-template", response_model=None, responses=responses(LlamaCppRenderedPrompt))
+async def apply_template(body: AnyTypeBody[LlamaCppTemplateBody], request: Request) -> dict[str, Any]:
     """The text that a conversation becomes, with the beginning of the answer."""
     served = request.app.state.service.pool.get(body.model)
     messages = [message_of(message) for message in body.messages]
     return {"prompt": await served.chat_text(messages)}
 
 
-def _tokens(llm: LLM, body: TokenizeBody) -> list[Any]:
+def _tokens(llm: LLM, body: LlamaCppTokenizeBody) -> list[Any]:
     parts = [body.content] if isinstance(body.content, str) else body.content
     ids = token_ids(llm, parts, body.parse_special)
     bos = llm.config.first_token_id

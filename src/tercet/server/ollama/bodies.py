@@ -13,7 +13,15 @@ from tercet.server.generation.refusals import refused_unless
 from tercet.server.generation.sampling import StopStrings
 from tercet.server.generation.tools import MOST_TOOLS
 
-__all__ = ["ChatBody", "EmbedBody", "GenerateBody", "Message", "NameBody", "OldEmbedBody", "Options"]
+__all__ = [
+    "OllamaChatBody",
+    "OllamaEmbedBody",
+    "OllamaGenerateBody",
+    "OllamaMessage",
+    "OllamaNameBody",
+    "OllamaOldEmbedBody",
+    "OllamaOptions",
+]
 
 Name = Annotated[str, Field(max_length=512)]
 KeepAlive = str | float | int | None
@@ -25,7 +33,7 @@ def _off(what: str, *values: Any) -> BeforeValidator:
     return refused_unless(f"this server has no {what}; leave it out", *values)
 
 
-class Options(StrictModel):
+class OllamaOptions(StrictModel):
     """How to choose tokens. Those that say how to use the machine are accepted and change nothing."""
 
     num_predict: int | None = Field(None, le=LARGEST_COUNT)
@@ -44,12 +52,12 @@ class Options(StrictModel):
     seed: int | None = Field(None, ge=-(2**63), le=LARGEST_SEED)
     """Below 0: one is drawn."""
     stop: StopStrings | None = None
-    mirostat: Annotated[Any, _off("mirostat sampling", 0)] = None
-    typical_p: Annotated[Any, _off("locally typical sampling", 1)] = None
-    tfs_z: Annotated[Any, _off("tail-free sampling", 1)] = None
+    mirostat: Annotated[Any, _off("mirostat sampling", 0, 0.0)] = None
+    typical_p: Annotated[Any, _off("locally typical sampling", 1, 1.0)] = None
+    tfs_z: Annotated[Any, _off("tail-free sampling", 1, 1.0)] = None
 
 
-class Generation(StrictModel):
+class OllamaGenerationBody(StrictModel):
     """What both ways to generate have in common."""
 
     model: Name
@@ -57,14 +65,14 @@ class Generation(StrictModel):
     """Unlike elsewhere, nothing said means true."""
     format: Literal["", "json"] | dict[str, Any] | None = None
     """`json`, or a JSON schema."""
-    options: Options | None = None
+    options: OllamaOptions | None = None
     keep_alive: KeepAlive = None
     think: Annotated[Any, _off("model that thinks before it answers", False)] = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
 
 
-class GenerateBody(Generation):
+class OllamaGenerateBody(OllamaGenerationBody):
     """What /api/generate reads. Without a prompt it only says that the model is loaded."""
 
     prompt: str | None = None
@@ -77,46 +85,46 @@ class GenerateBody(Generation):
     context: Annotated[Any, _off("memory of earlier answers: send the conversation to /api/chat", [])] = None
 
 
-class CalledFunction(StrictModel):
+class OllamaCalledFunction(StrictModel):
     """A function that the model called, with its arguments as an object."""
 
     name: Annotated[str, Field(max_length=64)]
     arguments: dict[str, Any] = Field(default_factory=dict)
 
 
-class ToolCall(StrictModel):
+class OllamaToolCall(StrictModel):
     """A call that the model made in an earlier turn."""
 
     id: str | None = Field(None, max_length=200)
-    function: CalledFunction
+    function: OllamaCalledFunction
 
 
-class Message(StrictModel):
+class OllamaMessage(StrictModel):
     """One turn of a conversation."""
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str = ""
     thinking: str | None = None
     images: Annotated[Any, _off("model that sees", [])] = None
-    tool_calls: Annotated[list[ToolCall], Field(max_length=MOST_TOOLS)] | None = None
+    tool_calls: Annotated[list[OllamaToolCall], Field(max_length=MOST_TOOLS)] | None = None
     tool_name: str | None = Field(None, max_length=64)
     tool_call_id: str | None = Field(None, max_length=200)
 
     @model_validator(mode="after")
-    def _calls_come_from_the_assistant(self) -> Message:
+    def _calls_come_from_the_assistant(self) -> OllamaMessage:
         if self.tool_calls and self.role != "assistant":
             raise ValueError(f"only the assistant makes tool_calls, not the role {self.role}")
         return self
 
 
-class ChatBody(Generation):
+class OllamaChatBody(OllamaGenerationBody):
     """What /api/chat reads. Without messages it only says that the model is loaded."""
 
-    messages: Annotated[list[Message], Field(max_length=MOST_MESSAGES)] = Field(default_factory=list)
+    messages: Annotated[list[OllamaMessage], Field(max_length=MOST_MESSAGES)] = Field(default_factory=list)
     tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] | None = None
 
 
-class EmbedBody(StrictModel):
+class OllamaEmbedBody(StrictModel):
     """What /api/embed reads."""
 
     model: Name
@@ -124,20 +132,20 @@ class EmbedBody(StrictModel):
     truncate: bool | None = None
     """Accepted: a text that is too long is an error either way, and never cut."""
     dimensions: int | None = Field(None, ge=1)
-    options: Options | None = None
+    options: OllamaOptions | None = None
     keep_alive: KeepAlive = None
 
 
-class OldEmbedBody(StrictModel):
+class OllamaOldEmbedBody(StrictModel):
     """What /api/embeddings reads."""
 
     model: Name
     prompt: str
-    options: Options | None = None
+    options: OllamaOptions | None = None
     keep_alive: KeepAlive = None
 
 
-class NameBody(StrictModel):
+class OllamaNameBody(StrictModel):
     """What /api/show reads."""
 
     model: Name | None = None

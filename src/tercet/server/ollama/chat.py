@@ -15,11 +15,12 @@ from tercet.engine.result import GenerationResult
 from tercet.server.bodies import AnyTypeBody
 from tercet.server.generation.accounts import token_logprobs
 from tercet.server.ollama.answers import final, frame, loaded
-from tercet.server.ollama.bodies import ChatBody
-from tercet.server.ollama.errors import OllamaRoute
+from tercet.server.ollama.bodies import OllamaChatBody
+from tercet.server.ollama.errors import OllamaRoute, responses
 from tercet.server.ollama.messages import Turn, conversation, tools_of
 from tercet.server.ollama.ndjson import LineStream, line
 from tercet.server.ollama.options import check_context, check_prompt, constraint, model_of, sampling_params
+from tercet.server.ollama.shapes import OllamaChatted
 from tercet.service.generation import Generation
 from tercet.service.request import GenerationRequest
 from tercet.service.served_model import ServedModel
@@ -30,8 +31,8 @@ __all__ = ["router"]
 router = APIRouter(tags=["Ollama"], route_class=OllamaRoute)
 
 
-@router.post("/api/chat")
-async def chat(body: AnyTypeBody[ChatBody], request: Request) -> Response:
+@router.post("/api/chat", responses=responses(OllamaChatted, lines=True))
+async def chat(body: AnyTypeBody[OllamaChatBody], request: Request) -> Response:
     """Answer a conversation."""
     service = request.app.state.service
     served = model_of(service.pool, body.model)
@@ -60,7 +61,7 @@ async def chat(body: AnyTypeBody[ChatBody], request: Request) -> Response:
 
 @dataclass(frozen=True)
 class _Answer:
-    body: ChatBody
+    body: OllamaChatBody
     served: ServedModel
     generation: Generation
     turn: Turn

@@ -13,9 +13,10 @@ from starlette.requests import Request
 from tercet.reference.normalization import l2_normalized
 from tercet.server.bodies import AnyTypeBody
 from tercet.server.errors import ApiError
-from tercet.server.ollama.bodies import EmbedBody, OldEmbedBody
-from tercet.server.ollama.errors import OllamaRoute
+from tercet.server.ollama.bodies import OllamaEmbedBody, OllamaOldEmbedBody
+from tercet.server.ollama.errors import OllamaRoute, responses
 from tercet.server.ollama.options import model_of
+from tercet.server.ollama.shapes import OllamaEmbedded, OllamaOldEmbedded
 from tercet.service.served_model import ServedModel
 
 __all__ = ["router"]
@@ -23,8 +24,8 @@ __all__ = ["router"]
 router = APIRouter(tags=["Ollama"], route_class=OllamaRoute)
 
 
-@router.post("/api/embed")
-async def embed(body: AnyTypeBody[EmbedBody], request: Request) -> dict[str, Any]:
+@router.post("/api/embed", response_model=None, responses=responses(OllamaEmbedded))
+async def embed(body: AnyTypeBody[OllamaEmbedBody], request: Request) -> dict[str, Any]:
     """A vector of length 1 for each text."""
     began = time.perf_counter_ns()
     served = _model(request, body.model)
@@ -42,8 +43,8 @@ async def embed(body: AnyTypeBody[EmbedBody], request: Request) -> dict[str, Any
     }
 
 
-@router.post("/api/embeddings", include_in_schema=False)
-async def old_embed(body: AnyTypeBody[OldEmbedBody], request: Request) -> dict[str, Any]:
+@router.post("/api/embeddings", response_model=None, responses=responses(OllamaOldEmbedded))
+async def old_embed(body: AnyTypeBody[OllamaOldEmbedBody], request: Request) -> dict[str, Any]:
     """The vector of one text."""
     found = await _model(request, body.model).embed([body.prompt])
     return {"embedding": found.vectors[0].tolist()}

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi.routing import APIRoute
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict
 
-from tercet.errors import TercetError
-from tercet.server.errors import ApiError, error_headers, error_object, from_exception
+from tercet.server.errors import error_object
+from tercet.server.foreign_errors import documented, foreign_route
 
-__all__ = ["OllamaRoute", "ollama_error"]
+__all__ = ["OllamaErrorObject", "OllamaRoute", "ollama_error", "responses"]
 
 
-class OllamaRoute(APIRoute):
-    """A route whose errors have Ollama's shape."""
+class OllamaErrorObject(BaseModel):
+    """The answer to whatever does not succeed, as Ollama gives it."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler, with its exceptions answered here."""
-        handle = super().get_route_handler()
+    model_config = ConfigDict(extra="forbid")
 
-        async def answer(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except (ApiError, TercetError, HTTPException) as error:
-                found = from_exception(error)
-                return JSONResponse(ollama_error(error), found.status, error_headers(found))
-
-        return answer
+    error: str
 
 
-def ollama_error(error: Exception) -> dict[str, Any]:
-    """The body of an answer, or the last line of a stream, for what went wrong."""
-    return {"error": error_object(error)[1]["error"]["message"]}
+def ollama_error(error: Exception) -> tuple[int, dict[str, Any]]:
+    """Status and body for what went wrong; the body is the last line of a stream, too."""
+    status, body = error_object(error)
+    return status, {"error": body["error"]["message"]}
+
+
+OllamaRoute = foreign_route(ollama_error)
+
+
+def responses(answer: Any, *, lines: bool = False) -> dict[int | str, Any]:
+    """The responses of a route that answers with `answer`, or with lines of such objects."""
+    return documented(OllamaErrorObject, answer, "application/x-ndjson" if lines else None)

@@ -14,10 +14,11 @@ from tercet.engine.result import GenerationResult
 from tercet.server.bodies import AnyTypeBody
 from tercet.server.generation.accounts import token_logprobs
 from tercet.server.ollama.answers import final, frame, loaded
-from tercet.server.ollama.bodies import GenerateBody
-from tercet.server.ollama.errors import OllamaRoute
+from tercet.server.ollama.bodies import OllamaGenerateBody
+from tercet.server.ollama.errors import OllamaRoute, responses
 from tercet.server.ollama.ndjson import LineStream, line
 from tercet.server.ollama.options import check_context, check_prompt, constraint, model_of, sampling_params
+from tercet.server.ollama.shapes import OllamaGenerated
 from tercet.service.generation import Generation
 from tercet.service.request import GenerationRequest
 from tercet.service.served_model import ServedModel
@@ -27,8 +28,8 @@ __all__ = ["router"]
 router = APIRouter(tags=["Ollama"], route_class=OllamaRoute)
 
 
-@router.post("/api/generate")
-async def generate(body: AnyTypeBody[GenerateBody], request: Request) -> Response:
+@router.post("/api/generate", responses=responses(OllamaGenerated, lines=True))
+async def generate(body: AnyTypeBody[OllamaGenerateBody], request: Request) -> Response:
     """Continue a prompt, or answer it where the model has a chat template."""
     service = request.app.state.service
     served = model_of(service.pool, body.model)
@@ -47,7 +48,7 @@ async def generate(body: AnyTypeBody[GenerateBody], request: Request) -> Respons
     return JSONResponse({**answer, **_logprobs(body, served, result)})
 
 
-def _request(body: GenerateBody, served: ServedModel, request_id: str) -> GenerationRequest:
+def _request(body: OllamaGenerateBody, served: ServedModel, request_id: str) -> GenerationRequest:
     return GenerationRequest(
         id=request_id,
         **_prompt(body, served),
@@ -58,7 +59,7 @@ def _request(body: GenerateBody, served: ServedModel, request_id: str) -> Genera
     )
 
 
-def _prompt(body: GenerateBody, served: ServedModel) -> dict[str, Any]:
+def _prompt(body: OllamaGenerateBody, served: ServedModel) -> dict[str, Any]:
     """Text for a model that continues texts, a conversation for one that was made for them."""
     prompt, system = body.prompt or "", body.system
     if body.raw:
@@ -70,7 +71,7 @@ def _prompt(body: GenerateBody, served: ServedModel) -> dict[str, Any]:
 
 
 async def _stream(
-    body: GenerateBody, served: ServedModel, generation: Generation
+    body: OllamaGenerateBody, served: ServedModel, generation: Generation
 ) -> AsyncGenerator[bytes, None]:
     try:
         async for event in generation:
@@ -84,6 +85,6 @@ async def _stream(
 
 
 def _logprobs(
-    body: GenerateBody, served: ServedModel, source: TokenEvent | GenerationResult
+    body: OllamaGenerateBody, served: ServedModel, source: TokenEvent | GenerationResult
 ) -> dict[str, Any]:
     return {"logprobs": token_logprobs(served.llm.tokenizer, source.logprobs)} if body.logprobs else {}

@@ -10,13 +10,13 @@ from typing import Any
 
 from tercet.server.chat.body import Tool
 from tercet.server.generation.tools import choose_tools, tool_of
-from tercet.server.ollama.bodies import Message
+from tercet.server.ollama.bodies import OllamaMessage
 from tercet.service.tool_calls import CallDelta, ContentDelta, ToolCallParser
 
 __all__ = ["Turn", "conversation", "tools_of"]
 
 
-def conversation(messages: Sequence[Message]) -> list[dict[str, Any]]:
+def conversation(messages: Sequence[OllamaMessage]) -> list[dict[str, Any]]:
     """The messages as the service takes them. What a tool gave belongs to the call it names, or the next."""
     turns: list[dict[str, Any]] = []
     open_calls: list[str] = []

@@ -17,9 +17,10 @@ from tercet.sampling.params import SamplingParams
 from tercet.server.bodies import AnyTypeBody
 from tercet.server.errors import ApiError
 from tercet.server.ollama.answers import timestamp
-from tercet.server.ollama.bodies import NameBody
-from tercet.server.ollama.errors import OllamaRoute
+from tercet.server.ollama.bodies import OllamaNameBody
+from tercet.server.ollama.errors import OllamaRoute, responses
 from tercet.server.ollama.options import DEFAULT_TAG, model_of
+from tercet.server.ollama.shapes import OllamaModels, OllamaShown, OllamaVersion
 from tercet.service.served_model import ServedModel
 
 __all__ = ["router"]
@@ -31,20 +32,20 @@ API_VERSION = "0.12.0"
 YEAR_SECONDS = 365 * 86_400
 
 
-@router.get("/api/version")
+@router.get("/api/version", response_model=None, responses=responses(OllamaVersion))
 async def api_version() -> dict[str, str]:
     """The version of the API, and ours."""
     return {"version": API_VERSION, "tercet": version("tercet")}
 
 
-@router.get("/api/tags")
+@router.get("/api/tags", response_model=None, responses=responses(OllamaModels))
 async def tags(request: Request) -> dict[str, Any]:
     """The models."""
     models = request.app.state.service.pool.models
     return {"models": [await asyncio.to_thread(_entry, served) for served in models]}
 
 
-@router.get("/api/ps")
+@router.get("/api/ps", response_model=None, responses=responses(OllamaModels))
 async def running(request: Request) -> dict[str, Any]:
     """The models that are loaded: all of them, for as long as the server runs."""
     models = request.app.state.service.pool.models
@@ -62,12 +63,12 @@ async def running(request: Request) -> dict[str, Any]:
     }
 
 
-@router.post("/api/show")
-async def show(body: AnyTypeBody[NameBody], request: Request) -> dict[str, Any]:
+@router.post("/api/show", response_model=None, responses=responses(OllamaShown))
+async def show(body: AnyTypeBody[OllamaNameBody], request: Request) -> dict[str, Any]:
     """One model: its template, sampling, shape and what it can do."""
     name = body.model or body.name
     if not name:
-        raise ApiError(400, "model is required", param="model", code="missing_required_parameter")
+        raise ApiError(400, "model is required", param="model", code="invalid_value")
     served = model_of(request.app.state.service.pool, name)
     template = "{{ .Prompt }}" if served.llm.makes_embeddings else served.chat_template.source
     return {

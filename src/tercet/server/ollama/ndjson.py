@@ -20,7 +20,7 @@ class LineStream(EventStream):
     media_type = "application/x-ndjson"
 
     def __init__(self, lines: AsyncGenerator[bytes, None]) -> None:
-        super().__init__(lines, DAY_SECONDS, failed=lambda error: line(ollama_error(error)))
+        super().__init__(lines, DAY_SECONDS, failed=lambda error: line(ollama_error(error)[1]))
 
 
 def line(data: Mapping[str, Any]) -> bytes:

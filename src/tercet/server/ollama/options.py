@@ -11,8 +11,8 @@ from tercet.errors import ContextLengthError
 from tercet.sampling.constraints import ConstraintSpec
 from tercet.sampling.params import LARGEST_COUNT, SamplingParams
 from tercet.server.errors import ApiError
-from tercet.server.ollama.bodies import Generation, Options
-from tercet.service.generation import Generation as Running
+from tercet.server.ollama.bodies import OllamaGenerationBody, OllamaOptions
+from tercet.service.generation import Generation
 from tercet.service.pool import ModelPool
 from tercet.service.served_model import ServedModel
 
@@ -35,13 +35,13 @@ def model_of(pool: ModelPool, name: str) -> ServedModel:
     return pool.get(found)
 
 
-def sampling_params(body: Generation) -> SamplingParams:
+def sampling_params(body: OllamaGenerationBody) -> SamplingParams:
     """Return the sampling of a request.
 
     Raises:
         ParameterError: a value is not valid.
     """
-    asked = body.options or Options.model_validate({})
+    asked = body.options or OllamaOptions.model_validate({})
     values: dict[str, Any] = {
         "max_tokens": asked.num_predict if asked.num_predict and asked.num_predict > 0 else LARGEST_COUNT,
         "temperature": asked.temperature,
@@ -60,14 +60,14 @@ def sampling_params(body: Generation) -> SamplingParams:
     return SamplingParams(**{name: value for name, value in values.items() if value is not None})
 
 
-def constraint(body: Generation) -> ConstraintSpec | None:
+def constraint(body: OllamaGenerationBody) -> ConstraintSpec | None:
     """What the answer must look like."""
     if isinstance(body.format, dict):
         return ConstraintSpec("json_schema", body.format)
     return ConstraintSpec("json_object") if body.format == "json" else None
 
 
-def check_context(body: Generation, served: ServedModel) -> None:
+def check_context(body: OllamaGenerationBody, served: ServedModel) -> None:
     """Refuse a context that the model does not have: it would only seem to be there.
 
     Raises:
@@ -84,7 +84,7 @@ def check_context(body: Generation, served: ServedModel) -> None:
         )
 
 
-async def check_prompt(body: Generation, running: Running) -> None:
+async def check_prompt(body: OllamaGenerationBody, running: Generation) -> None:
     """Refuse a prompt that leaves no room in `num_ctx`; it is never cut.
 
     Raises:
