@@ -200,6 +200,8 @@ def test_a_generation_that_nobody_holds_is_cancelled(tiny_model_file: Path) -> N
 
         def received(self, *about: Any) -> None: ...
 
+        def embedded(self, *about: Any) -> None: ...
+
         def settled(self, generation: Generation) -> None:
             self.outcomes.append(generation.outcome)
 

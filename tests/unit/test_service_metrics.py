@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tercet import SamplingParams
 from tercet.engine.memory import measure_memory
 from tercet.engine.result import GenerationResult
-from tercet.errors import DeadlineError, ParameterError, TercetError
+from tercet.errors import DeadlineError, ParameterError, TercetError, UnavailableError
 from tercet.monitoring.catalogue import CATALOGUE, token_buckets
 from tercet.monitoring.metrics import Histogram, ServiceMetrics
 from tercet.service.request import GenerationRequest
@@ -72,6 +72,7 @@ def test_counters_equal_the_sums_of_what_the_responses_say(tiny_model_file: Path
             assert value(samples, "llamacpp:prompt_tokens_cached_total") == cached
             longest = max(one.prompt_tokens + one.generated_tokens for one in results)
             assert value(samples, "llamacpp:n_tokens_max") == longest
+            assert 1 < value(samples, "llamacpp:n_busy_slots_per_decode") <= 3
             timings = [one.metadata["timings"] for one in results]
             for name, histogram in (
                 ("queue_seconds", "request_queue_time_seconds"),
@@ -292,7 +293,7 @@ def test_an_engine_that_has_died_is_no_health(tiny_model_file: Path) -> None:
                 return False
 
             engine.engine.step = die  # type: ignore[method-assign]
-            with pytest.raises(SystemError):
+            with pytest.raises(UnavailableError, match="the engine has stopped"):
                 await (await service.submit(asked())).result()
             assert "a bug" in (service.health.problem() or "")
             assert (await service.health.report())["status"] == "unhealthy"

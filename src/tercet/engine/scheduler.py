@@ -224,6 +224,7 @@ class Scheduler:
         """
         counts, size = self._counts, sum(chunk.num_tokens for chunk in chunks)
         counts.steps += 1
+        counts.step_sequences += len(chunks)
         self._sizes[size] = self._sizes.get(size, 0) + 1
         row = 0
         for chunk in chunks:
@@ -256,6 +257,7 @@ class Scheduler:
         if proposed:
             request.num_proposed += len(proposed)
             request.num_accepted += num_accepted
+            counts.drafts += 1
             counts.proposed_tokens += len(proposed)
             counts.accepted_tokens += num_accepted
             if not request.finished:

@@ -44,6 +44,8 @@ class EngineStats:
     cached_blocks: int = 0
 
     steps: int = 0
+    step_sequences: int = 0
+    """Requests that steps carried: each step counts as many as it had."""
     busy_seconds: float = 0.0
     """Time inside of steps."""
     prompt_tokens: int = 0
@@ -58,6 +60,8 @@ class EngineStats:
     """Tokens of prompts that were looked for in the cache."""
     prefix_hits: int = 0
     """Those of them that were there."""
+    drafts: int = 0
+    """Times that a step checked guesses for a request."""
     proposed_tokens: int = 0
     accepted_tokens: int = 0
     """Guesses that were right (`tercet.engine.speculation`)."""

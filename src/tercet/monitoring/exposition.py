@@ -174,14 +174,12 @@ def _llamacpp(models: list[ModelMetrics], engines: list[EngineStats]) -> dict[st
         "llamacpp:n_tokens_max": max((one.longest for one in models), default=0),
         "llamacpp:spec_decode_num_draft_tokens_total": sum(one.proposed_tokens for one in engines),
         "llamacpp:spec_decode_num_accepted_tokens_total": sum(one.accepted_tokens for one in engines),
-        "llamacpp:spec_decode_num_drafts_total": sum(getattr(one, "drafts", 0) for one in engines),
+        "llamacpp:spec_decode_num_drafts_total": sum(one.drafts for one in engines),
         "llamacpp:prompt_tokens_seconds": computed / prefill if prefill > 0 else 0.0,
         "llamacpp:predicted_tokens_seconds": (
             sum(one.decode_steps for one in models) / decode if decode > 0 else 0.0
         ),
-        "llamacpp:n_busy_slots_per_decode": (
-            sum(getattr(one, "step_sequences", 0) for one in engines) / max(steps, 1)
-        ),
+        "llamacpp:n_busy_slots_per_decode": (sum(one.step_sequences for one in engines) / max(steps, 1)),
     }
 
 

@@ -104,6 +104,12 @@ class ModelMetrics:
         name = "vllm:time_to_first_token_seconds" if is_first else "vllm:inter_token_latency_seconds"
         self.histograms[name].observe(seconds)
 
+    def embedded(self, ending: Ending, num_tokens: int = 0) -> None:
+        """A request for vectors ended."""
+        self.requests += 1
+        self.ended[ending] += 1
+        self.prompt_tokens += num_tokens
+
     def finished(self, ending: Ending, result: GenerationResult, num_counted: int) -> None:
         """A request ended, `num_counted` of whose tokens have been counted as they came."""
         self.in_flight -= 1

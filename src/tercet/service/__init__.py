@@ -1,11 +1,17 @@
 """Generation as a service: many callers, several models, bounds on everything, and an account of it all.
 
-    request        what a caller asks for
-    generation     an answer that is on its way: read it piece by piece, cancel it, take the result
-    served_model   one model with its engine thread: text to tokens, limits, submission
-    pool           several models by name: load, unload, replace without a gap
-    service        the pool and everything around it: what a server holds
-    settings       the bounds, with their defaults
+    request          what a caller asks for
+    preparation      from that to tokens, sampling and constraint; `tool_calls` has tools in both directions
+    generation       an answer on its way: read it piece by piece, cancel it, take the result
+    answer_source    where it comes from: the engine, or memory
+    served_model     one model with its engine thread: limits, submission; `embedding` for vectors
+    pool             several models by name: load, unload, replace without a gap
+    service          the pool and everything around it: what a server holds; `settings` has the bounds
+    response_cache   whole responses, remembered in one of `cache_stores` or in `redis_store`
+    observation      what happens to requests, told to the metrics and to the log (`logs`)
+    health           whether all that works, found out by asking
+    async_llm        the whole as a Python object; `text_request` has its requests and responses
+    batch            thousands of requests from a file
 
 A server and `AsyncLLM` stand on `Service`; a program that only wants many generations at once can do with
 `ServedModel`, which needs nothing beyond the base install.

@@ -47,6 +47,9 @@ class GenerationObserver(Protocol):
     def settled(self, generation: Generation) -> None:
         """A generation has ended: its `outcome`, `error` and `summary` are there."""
 
+    def embedded(self, model: str, num_tokens: int, error: BaseException | None) -> None:
+        """A request for vectors has ended."""
+
 
 class Generation(AsyncIterator[TokenEvent]):
     """Iterate to get the pieces; one reader at a time.

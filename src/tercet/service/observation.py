@@ -10,6 +10,7 @@ import logging
 from tercet.engine.async_engine import TokenEvent
 from tercet.errors import (
     ContextLengthError,
+    DeadlineError,
     ModelNotFoundError,
     OverloadedError,
     ParameterError,
@@ -68,6 +69,18 @@ class MetricsObserver:
         model = self._models[generation.model]
         model.finished(generation.outcome or "cancelled", generation.summary, generation.num_received)
 
+    def embedded(self, model: str, num_tokens: int, error: BaseException | None) -> None:
+        """Count a request for vectors."""
+        counts = self._models[model]
+        if error is None:
+            counts.embedded("stop", num_tokens)
+        elif isinstance(error, DeadlineError):
+            counts.embedded("deadline")
+        elif isinstance(error, Exception):
+            counts.was_refused(failure_kind(error))
+        else:  # who asked has gone
+            counts.embedded("cancelled")
+
 
 class LogObserver:
     """One line for every request that ends, as a `GenerationObserver`; none has a word of its text."""
@@ -110,3 +123,11 @@ class LogObserver:
                 "response_cached": result.response_cached,
             },
         )
+
+    def embedded(self, model: str, num_tokens: int, error: BaseException | None) -> None:
+        """Tell of a request for vectors."""
+        fields = {"model": model, "prompt_tokens": num_tokens}
+        if error is None:
+            self._log.info("vectors made", extra=fields)
+        else:
+            self._log.warning("vectors not made", extra={**fields, "error": type(error).__name__})

@@ -10,11 +10,7 @@ import asyncio
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
-
-import numpy as np
-import numpy.typing as npt
 
 from tercet.engine.async_engine import AsyncEngine
 from tercet.engine.result import GenerationResult
@@ -23,6 +19,7 @@ from tercet.formats.floats import FLOAT_TYPES
 from tercet.llm import LLM, Prompt
 from tercet.sampling.params import SamplingParams
 from tercet.service.answer_source import AnswerSource, ComputedAnswer, RememberedAnswer
+from tercet.service.embedding import EmbeddingQueue, Embeddings
 from tercet.service.generation import Generation, GenerationObserver
 from tercet.service.preparation import Prepared, conversation_text, is_quick, prepare, template_of
 from tercet.service.request import GenerationRequest
@@ -38,14 +35,6 @@ State = Literal["loading", "ready", "draining", "closed"]
 WARM_UP_TOKENS = 8
 FIRST = -(2**31)
 """The priority that goes before all others."""
-
-
-@dataclass(frozen=True)
-class Embeddings:
-    """Vectors float32 [texts, hidden_size], and the tokens that were read for them."""
-
-    vectors: npt.NDArray[np.float32]
-    prompt_tokens: int
 
 
 class ServedModel:
@@ -75,6 +64,7 @@ class ServedModel:
         self._observers = observers
         self._cache = cache
         self._identity = "" if cache is None else model_identity(llm)
+        self._embedding = EmbeddingQueue(llm, self.settings)
         if self.settings.max_concurrent is not None:
             _limit_sequences(llm, self.settings.max_concurrent)
         self.engine = AsyncEngine(
@@ -119,7 +109,7 @@ class ServedModel:
     ) -> str:
         """Return the text of a conversation as `submit` has it read."""
         use = ToolUse(tools, tool_choice)
-        return await asyncio.to_thread(conversation_text, messages, self.chat_template, use)
+        return await asyncio.to_thread(lambda: conversation_text(messages, self.chat_template, use))
 
     @classmethod
     async def open(
@@ -139,7 +129,11 @@ class ServedModel:
         settings = settings or ServiceSettings()
         llm = await asyncio.to_thread(lambda: LLM(path, **settings.llm))
         model = cls(name or llm.name, llm, settings, observers=observers, cache=cache)
-        await model.start()
+        try:
+            await model.start()
+        except BaseException:
+            await model.close(0)
+            raise
         return model
 
     async def start(self) -> None:
@@ -155,7 +149,7 @@ class ServedModel:
             return
         self.state = "draining"
         seconds = self.settings.drain_seconds if drain_seconds is None else drain_seconds
-        await self.engine.stop(seconds)
+        await asyncio.gather(self.engine.stop(seconds), self._embedding.drain(seconds))
         self.state = "closed"
         self.llm.close()
 
@@ -178,13 +172,26 @@ class ServedModel:
             raise
 
     async def embed(self, texts: Sequence[Prompt]) -> Embeddings:
-        """Return a vector for each text; raises what `LLM.embed` raises, and UnavailableError."""
-        self._check_ready()
-        return await asyncio.to_thread(self._embed, texts)
+        """Return a vector for each text.
 
-    def _embed(self, texts: Sequence[Prompt]) -> Embeddings:
-        ids = [self.llm.embedding_tokens(text) for text in texts]
-        return Embeddings(self.llm.embed(ids), sum(map(len, ids)))
+        Raises:
+            UnsupportedModelError, ContextLengthError, ParameterError: see `LLM.embed`.
+            OverloadedError: too much waits already.
+            DeadlineError: it took too long.
+            UnavailableError: the model is loading, draining or out of order.
+        """
+        num_tokens, error = 0, None
+        try:
+            self._check_ready()
+            embeddings = await self._embedding.embed(texts)
+            num_tokens = embeddings.prompt_tokens
+            return embeddings
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            for observer in self._observers:
+                observer.embedded(self.name, num_tokens, error)
 
     async def _submit(self, request: GenerationRequest, arrived_at: float) -> Generation:
         self._check_ready()
