@@ -50,7 +50,7 @@ class Source:
 
 
 def sent(source: Source, client: Client, keep_alive_seconds: float = 15.0) -> list[dict]:
-    stream = EventStream(source(), keep_alive_seconds)
+    stream = EventStream(source(), keep_alive_seconds=keep_alive_seconds)
     asyncio.run(stream({"type": "http"}, client.receive, client.send))
     return client.messages
 

@@ -40,5 +40,6 @@ async def create_chat_completion(body: Body[ChatBody], request: Request) -> Resp
     answer = ChatAnswer(served, parser, bool(body.logprobs))
     if body.stream:
         options = body.stream_options
-        return EventStream(answer.stream(choices, options is not None and bool(options.include_usage)))
-    return JSONResponse(answer.whole(await choices.results()))
+        include_usage = options is not None and bool(options.include_usage)
+        return EventStream(answer.stream(choices, include_usage), headers=choices.headers)
+    return JSONResponse(answer.whole(await choices.results()), headers=choices.headers)

@@ -31,8 +31,8 @@ async def create_completion(body: Body[CompletionBody], request: Request) -> Res
     with naming_constraints(body.constraint_field):
         choices = await Choices.submit(service, requests)
     if body.stream:
-        return EventStream(answer.stream(choices))
-    return JSONResponse(answer.whole(await choices.results()))
+        return EventStream(answer.stream(choices), headers=choices.headers)
+    return JSONResponse(answer.whole(await choices.results()), headers=choices.headers)
 
 
 def completion_requests(body: CompletionBody, request_id: str) -> Iterator[GenerationRequest]:

@@ -47,6 +47,12 @@ class Choices:
             raise
         return choices
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the header of the answer says of them: whether all of it was remembered."""
+        remembered = all(generation.response_cached for generation in self.generations)
+        return {"X-Response-Cache": "hit"} if remembered else {}
+
     async def cancel(self) -> None:
         """End those that have not ended."""
         for generation in self.generations:

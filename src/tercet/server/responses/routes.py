@@ -13,7 +13,7 @@ from tercet.server.responses.answer import ResponseAnswer
 from tercet.server.responses.body import ResponseBody
 from tercet.server.responses.described import ResponseObject
 from tercet.server.responses.requests import response_request
-from tercet.server.streaming.response import KEEP_ALIVE_SECONDS, EventStream
+from tercet.server.streaming.response import EventStream
 
 __all__ = ["router"]
 
@@ -32,6 +32,6 @@ async def create_response(body: Body[ResponseBody], request: Request) -> Respons
     with naming_constraints("tools" if forced else "text.format"):
         choices = await Choices.submit(service, [asked])
     if body.stream:
-        return EventStream(answer.stream(choices), KEEP_ALIVE_SECONDS, answer.failed)
+        return EventStream(answer.stream(choices), headers=choices.headers, failed=answer.failed)
     [result] = await choices.results()
-    return JSONResponse(answer.whole(result))
+    return JSONResponse(answer.whole(result), headers=choices.headers)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from tercet.server.errors import error_object
 from tercet.server.streaming.events import KEEP_ALIVE, event
 
-__all__ = ["KEEP_ALIVE_SECONDS", "EventStream"]
+__all__ = ["EventStream"]
 
 KEEP_ALIVE_SECONDS = 15.0
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx then passes events on at once
@@ -30,8 +30,9 @@ class EventStream(Response):
     Args:
         events: the events, as bytes; it is closed at the end, or when the client leaves, and what it does
             then (`finally`) must end the work behind it.
-        keep_alive_seconds: longest silence.
+        headers: more headers.
         failed: makes the last event out of an error that comes after the first; None writes the error object.
+        keep_alive_seconds: longest silence.
     """
 
     media_type = "text/event-stream"
@@ -39,10 +40,12 @@ class EventStream(Response):
     def __init__(
         self,
         events: AsyncGenerator[bytes, None],
-        keep_alive_seconds: float = KEEP_ALIVE_SECONDS,
+        *,
+        headers: Mapping[str, str] | None = None,
         failed: Callable[[Exception], bytes] | None = None,
+        keep_alive_seconds: float = KEEP_ALIVE_SECONDS,
     ) -> None:
-        super().__init__(headers=HEADERS)
+        super().__init__(headers={**HEADERS, **(headers or {})})
         del self.headers["content-length"]
         self._events = events
         self._failed = failed or error_event
