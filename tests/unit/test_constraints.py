@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +16,7 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, normalizers
 
-from tercet.errors import ParameterError
+from tercet.errors import MissingExtraError, ParameterError
 from tercet.sampling import constraints
 from tercet.sampling.constraints import ConstraintSpec, TextConstraint, compile_constraint
 from tercet.tokenization import Tokenizer
@@ -273,6 +275,32 @@ def test_what_is_being_compiled_is_waited_for(tokenizer: Tokenizer, monkeypatch:
     assert all(isinstance(one.exception(), ParameterError) for one in failed)
     assert compiled.count("new{1,3}") == 1
     assert ("regex", "(a") not in constraints._vocabulary(tokenizer)._compiled
+
+
+def test_a_tokenizer_is_prepared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = Tokenizer(tiny_tokenizer_json())
+    constraints.prepare_constraints(tokenizer)
+    prepared = constraints._vocabulary(tokenizer)
+    compile_constraint(regex("a"), tokenizer)
+    assert constraints._vocabulary(tokenizer) is prepared
+    monkeypatch.setitem(sys.modules, "llguidance", None)
+    other = Tokenizer(tiny_tokenizer_json())
+    constraints.prepare_constraints(other)
+    with pytest.raises(MissingExtraError, match=r"pip install 'tercet\[server\]'"):
+        compile_constraint(regex("a"), other)
+
+
+def test_a_vocabulary_goes_with_its_tokenizer_and_its_constraints() -> None:
+    tokenizer = Tokenizer(tiny_tokenizer_json())
+    constraint = compile_constraint(regex("aé"), tokenizer)
+    count = len(constraints._vocabularies)
+    del tokenizer
+    gc.collect()
+    assert constraint.mask().any()
+    assert len(constraints._vocabularies) == count
+    del constraint
+    gc.collect()
+    assert len(constraints._vocabularies) == count - 1
 
 
 def test_masks_are_fast_with_a_large_vocabulary() -> None:

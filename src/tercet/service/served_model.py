@@ -17,6 +17,7 @@ from tercet.engine.result import GenerationResult
 from tercet.errors import TercetError, UnavailableError, UnsupportedModelError
 from tercet.formats.floats import FLOAT_TYPES
 from tercet.llm import LLM, Prompt
+from tercet.sampling.constraints import prepare_constraints
 from tercet.sampling.params import SamplingParams
 from tercet.service.answer_source import AnswerSource, ComputedAnswer, RememberedAnswer
 from tercet.service.embedding import EmbeddingQueue, Embeddings
@@ -256,6 +257,8 @@ class ServedModel:
     async def _warm_up(self) -> None:
         """Answer a short prompt, so that the first caller does not wait for pages and kernels."""
         await self._answer_itself(WARM_UP_TOKENS)
+        if self.has_tokenizer and not self.llm.makes_embeddings:
+            await asyncio.to_thread(prepare_constraints, self.llm.tokenizer)
 
     async def probe(self) -> None:
         """Generate one token, before whatever waits; raises what goes wrong. No count of requests has it."""
