@@ -12,17 +12,24 @@ MAX_MILLISECONDS = 150
 # What a person who only asks for help should not wait for. NumPy is not heavy, but nothing there needs it.
 HEAVY = {
     "accelerate",
+    "cachetools",
     "fastapi",
     "huggingface_hub",
+    "llguidance",
     "matplotlib",
     "minijinja",
     "numpy",
     "onnx",
     "onnxruntime",
+    "prometheus_client",
+    "redis",
     "safetensors",
+    "starlette",
+    "structlog",
     "tokenizers",
     "torch",
     "transformers",
+    "uvicorn",
 }
 
 
@@ -50,7 +57,7 @@ def test_import_loads_nothing_but_itself_and_the_standard_library() -> None:
     assert loaded == {"tercet"}
 
 
-@pytest.mark.parametrize("arguments", [(), ("run",), ("train",)])
+@pytest.mark.parametrize("arguments", [(), ("run",), ("train",), ("serve",), ("batch",)])
 def test_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
     modules = imported("-m", "tercet", *arguments, "--help")
     assert "tercet.cli" in modules
