@@ -128,10 +128,39 @@ def training_settings() -> str:
     return "\n".join([*lines, ""])
 
 
+def metrics() -> str:
+    """What the service counts, by the catalogue."""
+    from tercet.monitoring import catalogue
+
+    lines = [
+        "# Metrics\n",
+        "What `/metrics` of `tercet serve` shows, in the text format of Prometheus.\n",
+        paragraph(catalogue.__doc__),
+        "| name | kind | labels | |",
+        "| --- | --- | --- | --- |",
+    ]
+    for spec in catalogue.CATALOGUE:
+        labels = ", ".join(f"`{label}`" for label in spec.labels)
+        lines.append(f"| `{spec.name}` | {spec.kind} | {labels} | {spec.help} |")
+    lines += ["", "| buckets of | |", "| --- | --- |"]
+    for spec in catalogue.CATALOGUE:
+        if spec.buckets is not None:
+            bounds = ", ".join(f"{bound:g}" for bound in spec.buckets) or "1, 2, 5, 10, ... up to the context"
+            lines.append(f"| `{spec.name}` | {bounds} |")
+    for title, words in (
+        ("`finished_reason`", catalogue.FINISHED_REASONS),
+        ("`reason`", catalogue.REJECTIONS),
+        ("`kind`", catalogue.FAILURES),
+    ):
+        lines += ["", f"{title} is one of {', '.join(f'`{word}`' for word in words)}."]
+    return "\n".join([*lines, ""])
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": command_line,
     "python.md": python_names,
     "errors.md": errors,
+    "metrics.md": metrics,
     "environment.md": environment_variables,
     "file-format.md": file_format,
     "shapes.md": shapes,
