@@ -6,6 +6,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -95,9 +96,11 @@ struct ThreadScratch {
     AlignedBuffer<float> lane_scales;     // the scales of a few row tiles, as kernels read them
     AlignedBuffer<float> products;        // float products of a few tokens and rows
     AlignedBuffer<float> scores;          // attention scores of a group of heads
+    AlignedBuffer<std::uint8_t> prepared; // activations for five_per_byte, where every thread makes its own
+    std::uint64_t prepared_for = 0;       // of which call of multiply they are
 
     std::size_t num_bytes() const noexcept {
-        return sums.size() * sizeof(std::int32_t) + codes.size() + packed.size() +
+        return sums.size() * sizeof(std::int32_t) + codes.size() + packed.size() + prepared.size() +
                (lane_scales.size() + products.size() + scores.size()) * sizeof(float);
     }
 };
@@ -124,7 +127,7 @@ struct PlaneInput {
 namespace cost {
 inline constexpr double worth_sharing = 6'000;   // a task that threads share costs about one
 inline constexpr double piece = 12'000;          // small enough that threads finish together, large enough to stream
-inline constexpr double most_pieces_each = 16;
+inline constexpr double most_pieces_each = 64;
 inline constexpr double ternary_product = 0.01;  // of one weight and one int8 activation
 inline constexpr double ternary_by_float = 0.04; // of one weight and one float
 inline constexpr double float_product = 0.06;    // of one f32, f16 or bf16 weight and one float
@@ -144,6 +147,7 @@ class Team {
     int num_threads() const noexcept { return pool_.num_threads(); }
     std::span<ThreadScratch> scratch() noexcept { return scratch_; }
     PlaneInput& plane_input() noexcept { return plane_input_; }
+    std::uint64_t next_call() noexcept { return ++num_calls_; }
     std::size_t scratch_bytes() const noexcept {
         std::size_t bytes = 0;
         for (const ThreadScratch& scratch : scratch_) bytes += scratch.num_bytes();
@@ -151,18 +155,25 @@ class Team {
                plane_input_.maxima.size() * sizeof(float);
     }
 
-    // Calls part(share, scratch) for every part of some work; share(count) is that part of `count` things. Parts are
-    // more than threads, which take them as they come. Work that is not worth sharing runs where we are, in one part.
+    // Calls part(share, scratch) for every part of some work; share(count) is that part of `count` things. Work that is not
+    // worth sharing runs where we are, in one part. Otherwise every thread has several: the first is half of its share, so
+    // that it streams through memory for long; each other is half of what is left, so that whoever is done early finds
+    // something small to take.
     template <class Part>
     void together(double nanoseconds, Part part) {
         const auto threads = static_cast<std::size_t>(num_threads());
         const bool alone = threads == 1 || nanoseconds < cost::worth_sharing;
         const double pieces_each = nanoseconds / (cost::piece * static_cast<double>(threads));
-        const std::size_t num_parts =
-            alone ? 1 : threads * static_cast<std::size_t>(std::clamp(pieces_each, 1.0, cost::most_pieces_each));
-        pool_.run_pieces(num_parts, [&](std::size_t index, int thread) noexcept {
+        const auto smallest = static_cast<std::size_t>(std::clamp(pieces_each, 1.0, cost::most_pieces_each));
+        const auto parts_each = static_cast<std::size_t>(std::bit_width(smallest));
+        const std::size_t units_each = std::size_t{1} << (parts_each - 1);
+        pool_.run_pieces(alone ? 1 : threads * parts_each, [&](std::size_t index, int thread) noexcept {
             const FloatEnvironment environment;
-            part([=](std::size_t count) { return share_of(count, index, num_parts); },
+            const std::size_t first = index / parts_each * units_each, nth = index % parts_each;
+            const std::size_t begin = first + units_each - (units_each >> nth);
+            const std::size_t end = nth + 1 == parts_each ? first + units_each : first + units_each - (units_each >> (nth + 1));
+            const std::size_t units = threads * units_each;
+            part([=](std::size_t count) { return alone ? Share{0, count} : Share{count * begin / units, count * end / units}; },
                  scratch_[static_cast<std::size_t>(thread)]);
         });
     }
@@ -181,6 +192,7 @@ class Team {
     ThreadPool pool_;
     std::vector<ThreadScratch> scratch_;
     PlaneInput plane_input_;
+    std::uint64_t num_calls_ = 0;
 };
 
 // The input of a linear layer: float rows, and (when activations are quantized) their int8 codes.
@@ -197,10 +209,11 @@ class LinearInput {
 
     // Activations as the kernels of five_per_byte want them, once for all matrices that share the input: how many pieces
     // there are to make (0: they want none), and the making of some of them, by any thread. Before the products, all must
-    // have been made.
+    // have been made, in prepared() for all threads or somewhere else for one.
     std::size_t begin_pieces(const TernaryKernels& kernels);
-    void prepare_pieces(const TernaryKernels& kernels, Share pieces) noexcept;
-    const std::uint8_t* prepared() const noexcept { return prepared_.data(); }
+    void prepare_pieces(const TernaryKernels& kernels, Share pieces, std::uint8_t* prepared) const noexcept;
+    std::uint8_t* prepared() { return grown(prepared_, prepared_bytes()); }
+    std::size_t prepared_bytes() const noexcept { return tokens_ * prepared_stride_; }
     std::size_t prepared_stride() const noexcept { return prepared_stride_; }
 
     float* row(std::size_t token) noexcept { return values_.data() + token * depth_; }

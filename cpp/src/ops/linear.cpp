@@ -30,8 +30,8 @@ void for_each_block(Share tiles, std::size_t tile_rows, std::size_t tokens, std:
     }
 }
 
-void multiply_quantized(const KernelTable& kernels, const LinearInput& input, const Product& product, Share tiles,
-                        ThreadScratch& scratch) noexcept {
+void multiply_quantized(const KernelTable& kernels, const LinearInput& input, const std::uint8_t* prepared,
+                        const Product& product, Share tiles, ThreadScratch& scratch) noexcept {
     const TernaryMatrix& matrix = product.matrix;
     const auto matmul = matrix.packing == Packing::two_bit ? kernels.ternary.matmul_two_bit
                                                            : kernels.ternary.matmul_five_per_byte;
@@ -50,7 +50,7 @@ void multiply_quantized(const KernelTable& kernels, const LinearInput& input, co
                 .tokens = tokens,
                 .out = scratch.sums.data(),
                 .out_stride = padded_rows,
-                .prepared = input.prepared() + first_token * input.prepared_stride(),
+                .prepared = prepared + first_token * input.prepared_stride(),
                 .prepared_stride = input.prepared_stride()});
         const std::size_t rows = std::min(padded_rows, matrix.rows - row);
         for (std::size_t t = 0; t < tokens; ++t) {
@@ -230,11 +230,10 @@ constexpr std::size_t pieces_of(std::size_t depth) { return round_up(depth, prep
 
 std::size_t LinearInput::begin_pieces(const TernaryKernels& kernels) {
     prepared_stride_ = kernels.prepared_stride_five_per_byte(depth_, tokens_);
-    grown(prepared_, tokens_ * prepared_stride_);
     return prepared_stride_ == 0 ? 0 : tokens_ * pieces_of(depth_);
 }
 
-void LinearInput::prepare_pieces(const TernaryKernels& kernels, Share pieces) noexcept {
+void LinearInput::prepare_pieces(const TernaryKernels& kernels, Share pieces, std::uint8_t* prepared) const noexcept {
     const std::size_t per_token = pieces_of(depth_);
     while (pieces.begin < pieces.end) {
         const std::size_t token = pieces.begin / per_token, begin = pieces.begin % per_token;
@@ -244,7 +243,7 @@ void LinearInput::prepare_pieces(const TernaryKernels& kernels, Share pieces) no
                                        .stride = prepared_stride_,
                                        .piece_begin = begin,
                                        .piece_end = end,
-                                       .prepared = prepared_.data() + token * prepared_stride_});
+                                       .prepared = prepared + token * prepared_stride_});
         pieces.begin += end - begin;
     }
 }
@@ -269,6 +268,9 @@ Share tiles_among(Share steps, std::size_t first, const TernaryMatrix& matrix) {
     return {std::min(begin * tiles, matrix.row_tiles()), std::min(end * tiles, matrix.row_tiles())};
 }
 
+// More tokens are prepared to the codes in another order, which costs more beside their products and takes more room.
+constexpr std::size_t tokens_prepared_apart = 3;
+
 }  // namespace
 
 void multiply(Team& team, LinearInput& input, std::span<const Product> products) {
@@ -289,12 +291,28 @@ void multiply(Team& team, LinearInput& input, std::span<const Product> products)
     for (ThreadScratch& scratch : team.scratch())
         if (input.quantized()) grown(scratch.sums, std::max(products_at_once, input.tokens() * most_groups));
 
-    if (const std::size_t pieces = wants_prepared ? input.begin_pieces(team.kernels().ternary) : 0; pieces != 0)
-        team.together(cost::prepared_piece * static_cast<double>(pieces), [&](auto share, ThreadScratch&) {
-            input.prepare_pieces(team.kernels().ternary, share(pieces));
-        });
+    // Every thread makes its own prepared activations of a few tokens where that costs little beside its products: what
+    // another core has just written is slower to read than to make.
+    const TernaryKernels& kernels = team.kernels().ternary;
+    const std::size_t pieces = wants_prepared ? input.begin_pieces(kernels) : 0;
+    const double preparing = cost::prepared_piece * static_cast<double>(pieces);
+    const bool each_its_own =
+        pieces != 0 && input.tokens() <= tokens_prepared_apart && 8.0 * preparing * team.num_threads() < work;
+    const std::uint64_t call = team.next_call();
+    std::uint8_t* shared = nullptr;
+    if (each_its_own) {
+        for (ThreadScratch& scratch : team.scratch()) grown(scratch.prepared, input.prepared_bytes());
+    } else if (pieces != 0) {
+        shared = input.prepared();
+        team.together(preparing, [&](auto share, ThreadScratch&) { input.prepare_pieces(kernels, share(pieces), shared); });
+    }
 
     team.together(work, [&](auto share, ThreadScratch& scratch) {
+        if (each_its_own && scratch.prepared_for != call) {
+            input.prepare_pieces(kernels, {0, pieces}, scratch.prepared.data());
+            scratch.prepared_for = call;
+        }
+        const std::uint8_t* prepared = each_its_own ? scratch.prepared.data() : shared;
         const Share steps = share(num_steps);
         std::size_t step = 0, group_size = 0;  // of which scratch.sums holds the sums
         for (const Product& product : products) {
@@ -310,7 +328,7 @@ void multiply(Team& team, LinearInput& input, std::span<const Product> products)
                 group_size = matrix.group_size;
                 multiply_grouped(team.kernels(), input, scratch.sums.data(), product, tiles, scratch);
             } else {
-                multiply_quantized(team.kernels(), input, product, tiles, scratch);
+                multiply_quantized(team.kernels(), input, prepared, product, tiles, scratch);
                 group_size = 0;
             }
         }
