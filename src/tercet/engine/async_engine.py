@@ -30,8 +30,10 @@ __all__ = ["AsyncEngine", "EngineStats", "RequestStream", "TokenEvent"]
 IDLE_TICK_SECONDS = 1.0
 """How often a thread without work shows that it lives."""
 SHORTEST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 1.0, 60.0
+MEASURE_SECONDS = 0.1
+"""How often the speed is measured."""
 SPEED_MEMORY = 0.9
-"""How much of the measured speed is that of earlier steps."""
+"""How much of the speed is what it was before."""
 STOP_SECONDS = 5.0
 """How long the thread may take to end after its last step was asked for."""
 
@@ -70,6 +72,7 @@ class AsyncEngine:
         self._admits = False
         self.failure: BaseException | None = None
         self._ticked_at = engine.clock()
+        self._measure_due = 0.0
         self._totals = self._recent = (0.0, 0.0)  # tokens and seconds: of all steps, and of the latest ones
         self._num_rejected = 0
 
@@ -224,6 +227,9 @@ class AsyncEngine:
 
     def _measure(self) -> None:
         """Follow the speed of steps: earlier ones count less and less."""
+        if self._ticked_at < self._measure_due:
+            return
+        self._measure_due = self._ticked_at + MEASURE_SECONDS
         stats = self.engine.stats()
         totals = stats.prompt_tokens + stats.generated_tokens, stats.busy_seconds
         recent = [
