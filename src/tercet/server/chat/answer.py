@@ -76,8 +76,8 @@ class ChatAnswer:
         self._new_parser = new_parser
         self._logprobs = logprobs
         self._tokenizer = served.llm.tokenizer
-        self._frame = {
-            "id": completion_id("chatcmpl-"),
+        self._id = completion_id("chatcmpl-")
+        self._about = {
             "created": int(time.time()),
             "model": served.name,
             "service_tier": "default",
@@ -87,8 +87,7 @@ class ChatAnswer:
     def whole(self, results: Sequence[GenerationResult]) -> dict[str, Any]:
         """Return the chat completion of finished generations."""
         return {
-            **self._frame,
-            "object": "chat.completion",
+            **self._frame("chat.completion"),
             "choices": [self._choice(index, result) for index, result in enumerate(results)],
             "usage": usage(results),
         }
@@ -120,8 +119,11 @@ class ChatAnswer:
             await items.aclose()
         if include_usage:
             total = usage([result for result in results if result is not None])
-            yield event({**self._frame, "object": "chat.completion.chunk", "choices": [], "usage": total})
+            yield event({**self._frame("chat.completion.chunk"), "choices": [], "usage": total})
         yield DONE
+
+    def _frame(self, kind: str) -> dict[str, Any]:
+        return {"id": self._id, "object": kind, **self._about}
 
     def _turn(self) -> _Turn:
         return _Turn(None if self._new_parser is None else self._new_parser())
@@ -154,5 +156,5 @@ class ChatAnswer:
             "logprobs": None if logprobs is None else {"content": logprobs, "refusal": None},
             "finish_reason": finish,
         }
-        chunk = {**self._frame, "object": "chat.completion.chunk", "choices": [choice]}
+        chunk = {**self._frame("chat.completion.chunk"), "choices": [choice]}
         return event({**chunk, "usage": None} if include_usage else chunk)
