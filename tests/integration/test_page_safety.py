@@ -162,7 +162,7 @@ def test_a_text_made_to_be_slow_is_drawn_at_once(visit: Visit) -> None:
                 }""",
                 text,
             )
-            assert milliseconds < 2000, f"{probe!r} took {milliseconds:.0f} ms"
+            assert milliseconds < 6000, f"{probe!r} took {milliseconds:.0f} ms"
 
 
 def test_files_are_answered_with_the_policy_and_kept_by_browsers(serving: Server) -> None:
