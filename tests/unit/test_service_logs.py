@@ -144,5 +144,7 @@ def test_requests_are_told_of_and_their_text_is_not(tiny_model_file: Path, conso
     assert (one["request_id"], one["model"], one["outcome"]) == ("one\nline", "tiny", "length")
     assert (one["generated_tokens"], one["response_cached"]) == (4, False)
     assert one["seconds"] > one["first_token_seconds"] > 0
+    life = [line["event"] for line in objects(console.getvalue()) if line["logger"] == "tercet.models"]
+    assert life == ["model loaded", "model drains", "model unloaded"]
     (refused,) = [line for line in objects(console.getvalue()) if line["event"] == "request refused"]
     assert (refused["request_id"], refused["kind"]) == ("two", "context_length")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import time
 from collections.abc import Sequence
 
 from tercet.errors import ModelNotFoundError, ParameterError, UnavailableError
@@ -19,6 +21,8 @@ from tercet.service.served_model import ServedModel
 from tercet.service.settings import ServiceSettings
 
 __all__ = ["ModelPool"]
+
+_LOG = logging.getLogger("tercet.models")
 
 
 class ModelPool:
@@ -134,10 +138,19 @@ class ModelPool:
 
     async def _open(self, name: str, path: str | None) -> ServedModel:
         self._loading.add(name)
+        begin = time.perf_counter()
         try:
-            return await ServedModel.open(
+            model = await ServedModel.open(
                 name, path, self.settings, observers=self._observers, cache=self.cache
             )
+            told = {"model": model.name, "path": str(model.llm.path), "quantization": model.quantization}
+            told |= {"isa": model.llm.isa, "max_context": str(model.llm.max_context)}
+            _LOG.info("model loaded", extra={**told, "seconds": round(time.perf_counter() - begin, 3)})
+            return model
+        except Exception as error:
+            told = {"model": name, "path": path or "", "error": f"{type(error).__name__}: {error}"}
+            _LOG.error("model not loaded", extra=told)
+            raise
         finally:
             with contextlib.suppress(KeyError):
                 self._loading.remove(name)
@@ -148,8 +161,11 @@ class ModelPool:
         self._models[model.name] = model
 
     async def _close(self, model: ServedModel, drain_seconds: float | None = None) -> None:
+        running = model.engine.num_running + model.engine.num_waiting
+        _LOG.info("model drains", extra={"model": model.name, "requests": running})
         try:
             await model.close(drain_seconds)
         finally:
             if self._metrics is not None:
                 self._metrics.forget(model.name, model.engine)
+            _LOG.info("model unloaded", extra={"model": model.name})
