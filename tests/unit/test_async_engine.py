@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -49,8 +51,8 @@ async def serving(runner: CountingRunner | None = None, **limits: Any) -> AsyncI
         yield engine
     finally:
         await engine.stop(0)
-        assert not engine.is_alive
-        assert pool.num_owned == 0
+    assert not engine.is_alive
+    assert pool.num_owned == 0
 
 
 async def read(stream: RequestStream) -> list[TokenEvent]:
@@ -270,6 +272,70 @@ def test_what_is_counted() -> None:
             assert stats.generated_tokens >= 10
             assert sum(stats.step_sizes.values()) == stats.steps >= 10
             assert stats.busy_seconds > 0
+
+    run(test)
+
+
+def test_the_estimate_follows_the_speed_and_the_queue() -> None:
+    async def test() -> None:
+        runner = GatedRunner()
+        runner.seconds = 0.02
+        async with serving(runner, max_queued_requests=20) as engine:
+            await asyncio.gather(
+                *[read(engine.submit(make_request([one], max_tokens=10))) for one in range(4)]
+            )
+            runner.gate.clear()
+            runner.entered.clear()
+            # 40 tokens took 20 steps of 0.02 seconds and more: 100 tokens/s at best. Answers had 10 tokens.
+            streams = [engine.submit(make_request([one] * 40, max_tokens=150)) for one in range(22)]
+            with pytest.raises(OverloadedError) as caught:
+                engine.submit(make_request([1]))
+            assert 5 < caught.value.retry_after_seconds <= 60  # 20 * 50 / 2 tokens
+            for stream in streams:
+                engine.cancel(stream.request)
+            runner.gate.set()
+
+    run(test)
+
+
+def test_everybody_is_accounted_for_whatever_they_do() -> None:
+    async def visit(engine: AsyncEngine, number: int, dice: random.Random) -> str:
+        request = make_request([dice.randint(0, 1) for _ in range(dice.randint(1, 20))], dice.randint(1, 30))
+        request.priority, request.tenant = dice.randint(0, 2), dice.choice("ab")
+        if dice.random() < 0.2:
+            request.deadline = engine.engine.clock() + dice.random() / 20
+        await asyncio.sleep(dice.random() / 5)
+        patience = dice.choice([1000, 1000, 3])
+        ids: list[int] = []
+        try:
+            async for event in engine.submit(request):
+                ids += event.token_ids
+                if len(ids) > patience:
+                    engine.cancel(request)
+                if dice.random() < 0.01:
+                    await asyncio.sleep(0.05)
+        except OverloadedError:
+            return "rejected"
+        except DeadlineError:
+            return "failed"
+        assert ids == request.generated_ids == expected(request.prompt_ids, len(ids))
+        return "aborted" if request.finish_reason == "cancelled" else "finished"
+
+    async def test() -> None:
+        pool = KvBlockPool(24, BLOCK_TOKENS, keeps_prefixes=True)
+        engine = AsyncEngine(Engine(GatedRunner(), pool, StepLimits(16, 4)), max_queued_requests=40)
+        await engine.start()
+        dice = random.Random(5)
+        ends = await asyncio.gather(*[visit(engine, number, dice) for number in range(400)])
+        await engine.stop(5)
+        stats = engine.stats()
+        counted = Counter(finished=stats.finished, aborted=stats.aborted)
+        counted.update(failed=stats.failed, rejected=stats.rejected)
+        assert counted == Counter(ends)
+        assert stats.started == counted.total() == 400
+        assert all(counted.values())
+        assert stats.preemptions > 0
+        assert (stats.owned_blocks, stats.free_blocks + stats.cached_blocks) == (0, 24)
 
     run(test)
 

@@ -166,11 +166,13 @@ class AsyncEngine:
         raise OverloadedError(f"{found}; try again in {seconds:.0f} seconds", retry_after_seconds=seconds)
 
     def _retry_after(self, waiting: list[Request]) -> float:
-        """Seconds until about half of the queue has been worked off, at the speed that was measured."""
+        """Seconds until about half of the queue is worked off, at the speed of late, with usual answers."""
         recent_tokens, recent_seconds = self._recent
         if not recent_tokens:
             return SHORTEST_RETRY_SECONDS
-        tokens = sum(one.num_pending + one.max_new_tokens for one in waiting)
+        stats = self.engine.stats()
+        usual = stats.generated_tokens / stats.finished if stats.finished else recent_tokens
+        tokens = sum(one.num_pending + min(one.max_new_tokens, usual) for one in waiting)
         seconds = tokens / 2 * recent_seconds / recent_tokens
         return min(max(seconds, SHORTEST_RETRY_SECONDS), LONGEST_RETRY_SECONDS)
 
