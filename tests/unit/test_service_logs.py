@@ -148,3 +148,26 @@ def test_requests_are_told_of_and_their_text_is_not(tiny_model_file: Path, conso
     assert life == ["model loaded", "model drains", "model unloaded"]
     (refused,) = [line for line in objects(console.getvalue()) if line["event"] == "request refused"]
     assert (refused["request_id"], refused["kind"]) == ("two", "context_length")
+
+
+def test_a_bug_is_told_with_its_place_and_without_its_words(
+    tiny_model_file: Path, console: io.StringIO
+) -> None:
+    async def work() -> None:
+        settings = ServiceSettings(models={"tiny": str(tiny_model_file)}, llm={"threads": 1})
+        async with Service(settings) as service:
+
+            def failing(chunks: object) -> None:
+                raise ZeroDivisionError("xyzzy")
+
+            service.pool.get().llm.engine.runner.run = failing  # type: ignore[assignment, method-assign]
+            with pytest.raises(ZeroDivisionError):
+                await (await service.submit(GenerationRequest(prompt="a"))).result()
+
+    log = logs.configure(console=console)
+    asyncio.run(work())
+    log.close()
+    (line,) = [line for line in objects(console.getvalue()) if line["event"] == "request finished"]
+    assert (line["level"], line["bug"], line["outcome"]) == ("error", "ZeroDivisionError", "error")
+    assert line["where"].endswith(" failing")
+    assert "xyzzy" not in console.getvalue()

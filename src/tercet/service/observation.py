@@ -6,6 +6,8 @@ The log is the standard library's, under "tercet.requests"; `tercet.service.logs
 from __future__ import annotations
 
 import logging
+import traceback
+from pathlib import Path
 
 from tercet.engine.async_engine import TokenEvent
 from tercet.errors import (
@@ -14,6 +16,7 @@ from tercet.errors import (
     ModelNotFoundError,
     OverloadedError,
     ParameterError,
+    TercetError,
     UnavailableError,
     UnsupportedModelError,
 )
@@ -121,6 +124,7 @@ class LogObserver:
                 "first_token_seconds": round(result.time_to_first_token_seconds, 6),
                 "tokens_per_second": round(result.tokens_per_second, 3),
                 "response_cached": result.response_cached,
+                **_where(generation.error),
             },
         )
 
@@ -131,3 +135,15 @@ class LogObserver:
             self._log.info("vectors made", extra=fields)
         else:
             self._log.warning("vectors not made", extra={**fields, "error": type(error).__name__})
+
+
+def _where(error: BaseException | None) -> dict[str, str]:
+    """For a bug of ours: its kind and where it came up. Its message could have somebody's words in it."""
+    bug = error.__cause__ if isinstance(error, TercetError) else error
+    if bug is None:
+        return {}
+    frames = [
+        f"{Path(one.filename).name}:{one.lineno} {one.name}"
+        for one in traceback.extract_tb(bug.__traceback__)
+    ]
+    return {"bug": type(bug).__name__, "where": " > ".join(frames[-8:])}

@@ -144,8 +144,8 @@ class ModelPool:
                 name, path, self.settings, observers=self._observers, cache=self.cache
             )
             told = {"model": model.name, "path": str(model.llm.path), "quantization": model.quantization}
-            told |= {"isa": model.llm.isa, "max_context": str(model.llm.max_context)}
-            _LOG.info("model loaded", extra={**told, "seconds": round(time.perf_counter() - begin, 3)})
+            seconds = round(time.perf_counter() - begin, 3)
+            _LOG.info("model loaded", extra={**told, "isa": model.llm.isa, "seconds": seconds})
             return model
         except Exception as error:
             told = {"model": name, "path": path or "", "error": f"{type(error).__name__}: {error}"}
