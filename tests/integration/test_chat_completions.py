@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,6 +17,8 @@ from idle import assert_idle
 from openai_streams import stream_events
 from served import Server
 from tercet import LLM
+from tercet.models.saving import save_huggingface_folder
+from tiny_models import TINY_CONFIG, random_masters, tiny_tokenizer_json
 
 PATH = "/v1/chat/completions"
 ASK = [{"role": "user", "content": "Tell me a story about a dog."}]
@@ -384,3 +387,25 @@ def test_many_streams_at_once_give_what_each_gives_alone(client: httpx.Client, s
     for thread in threads:
         thread.join()
     assert [together[index] for index in range(8)] == alone
+
+
+def test_a_model_without_a_chat_template_answers_in_plain_lines(
+    serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    save_huggingface_folder(
+        tmp_path / "plain", TINY_CONFIG, random_masters(TINY_CONFIG), tokenizer_json=tiny_tokenizer_json()
+    )
+    conversation = [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello"},
+        {"role": "user", "content": "Bye"},
+    ]
+    plain = "Be kind.\n\nUser: Hi\nAssistant: Hello\nUser: Bye\nAssistant:"
+    options = {"temperature": 0, "max_tokens": 20, "ignore_eos": True}
+    with serve(tmp_path / "plain").client() as own:
+        answer = chat(own, messages=conversation, **options)
+        stop = ["\nUser:", "\nAssistant:", "\nTool:"]
+        same = own.post("/v1/completions", json={"prompt": plain, "stop": stop, **options}).json()
+    assert text(answer) == same["choices"][0]["text"]
+    assert answer["usage"]["prompt_tokens"] == same["usage"]["prompt_tokens"]
