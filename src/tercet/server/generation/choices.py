@@ -49,9 +49,11 @@ class Choices:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What the header of the answer says of them: whether all of it was remembered."""
-        remembered = all(generation.response_cached for generation in self.generations)
-        return {"X-Response-Cache": "hit"} if remembered else {}
+        """What the header of the answer says of them: whether it was remembered, if that was looked for."""
+        if all(generation.response_cached for generation in self.generations):
+            return {"X-Tercet-Cache": "hit"}
+        looked_for = any(generation.may_be_remembered for generation in self.generations)
+        return {"X-Tercet-Cache": "miss"} if looked_for else {}
 
     async def cancel(self) -> None:
         """End those that have not ended."""
