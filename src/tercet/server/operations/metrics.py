@@ -6,6 +6,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tercet.monitoring.exposition import render  # now: on demand it keeps the loop for 20 ms
+
 __all__ = ["router"]
 
 router = APIRouter(tags=["operations"])
@@ -19,5 +21,5 @@ router = APIRouter(tags=["operations"])
 )
 async def metrics(request: Request) -> Response:
     """The text format of Prometheus, version 0.0.4."""
-    text, content_type = request.app.state.service.metrics.render()
+    text, content_type = render(request.app.state.service.metrics)
     return Response(text, headers={"Content-Type": content_type})
