@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -307,3 +310,37 @@ def test_the_log_is_there_when_it_is_asked_for(
     assert [line["request_id"] for line in lines if line["event"] == "request finished"] == ["logged"]
     assert "xyzzy" not in file.read_text()
     assert capfd.readouterr().err == ""
+
+
+WITHOUT_EXTRAS = """
+import asyncio, sys
+for name in ("cachetools", "structlog", "prometheus_client", "redis", "llguidance", "fastapi", "pydantic"):
+    sys.modules[name] = None
+from tercet import AsyncLLM
+from tercet.errors import MissingExtraError
+
+async def work():
+    async with AsyncLLM(response_cache=None) as llm:
+        response = await llm.generate({"prompt": "Once", "max_tokens": 3})
+        print(response.success, (await llm.health_check())["status"])
+    redis, log = {"response_cache": "redis://localhost"}, {"response_cache": None, "log_level": "info"}
+    for options in ({}, redis, log):
+        try:
+            await AsyncLLM(**options).initialize()
+        except MissingExtraError as error:
+            print(error)
+
+asyncio.run(work())
+"""
+
+
+def test_without_the_extra_it_works_but_for_what_the_extra_is_for() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_EXTRAS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    first, *missing = done.stdout.splitlines()
+    assert first == "True healthy"
+    assert [re.findall(r"package (\w+),.*(tercet\[\w+\])", line) for line in missing] == [
+        [("cachetools", "tercet[server]")],
+        [("cachetools", "tercet[server]")],
+        [("structlog", "tercet[server]")],
+    ]
