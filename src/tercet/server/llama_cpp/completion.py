@@ -41,10 +41,14 @@ async def complete(body: AnyTypeBody[LlamaCppCompletionBody], request: Request) 
     choices = await Choices.submit(service, requests)
     answer = _Answer(body, served, requests)
     if body.stream:
-        return EventStream(answer.stream(choices), failed=lambda error: event(llama_cpp_error(error)[1]))
+        return EventStream(
+            answer.stream(choices),
+            headers=choices.headers,
+            failed=lambda error: event(llama_cpp_error(error)[1]),
+        )
     whole = [answer.whole(*one) for one in enumerate(await choices.results())]
     is_list = is_several(body.prompt) or (body.n_cmpl or 1) > 1
-    return JSONResponse(whole if is_list else whole[0])
+    return JSONResponse(whole if is_list else whole[0], headers=choices.headers)
 
 
 def _requests(body: LlamaCppCompletionBody, served: ServedModel, request_id: str) -> list[GenerationRequest]:

@@ -10,11 +10,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tercet.server.errors import ApiError
-from tercet.server.llama_cpp.errors import LlamaCppRoute
+from tercet.server.llama_cpp.errors import LlamaCppErrorObject, LlamaCppRoute
 
 __all__ = ["router"]
 
-router = APIRouter(route_class=LlamaCppRoute, include_in_schema=False)
+router = APIRouter(route_class=LlamaCppRoute, tags=["llama.cpp"])
 
 REASONS = {
     "/infill": "the models here are not trained to fill in the middle",
@@ -27,6 +27,8 @@ REASONS = {
     "/slots/{id_slot}": "slots are neither saved nor restored; prompts that begin alike share anyway",
     "/audio/transcriptions": "the model does not hear",
 }
+DESCRIBED = {"/props", "/lora-adapters"}
+"""Routes whose GET is supported, so that the description must account for their POST."""
 
 
 def _refusal(path: str, reason: str) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -37,4 +39,12 @@ def _refusal(path: str, reason: str) -> Callable[[Request], Coroutine[Any, Any, 
 
 
 for _path, _reason in REASONS.items():
-    router.add_api_route(_path, _refusal(_path, _reason), methods=["POST"])
+    router.add_api_route(
+        _path,
+        _refusal(_path, _reason),
+        methods=["POST"],
+        include_in_schema=_path in DESCRIBED,
+        responses={501: {"model": LlamaCppErrorObject, "description": "Not done here."}},
+        summary="Not supported",
+        description=f"Refused: {_reason}.",
+    )

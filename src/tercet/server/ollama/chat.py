@@ -14,6 +14,7 @@ from tercet.engine.request_stream import TokenEvent
 from tercet.engine.result import GenerationResult
 from tercet.server.bodies import AnyTypeBody
 from tercet.server.generation.accounts import token_logprobs
+from tercet.server.generation.choices import Choices
 from tercet.server.ollama.answers import final, frame, loaded
 from tercet.server.ollama.bodies import OllamaChatBody
 from tercet.server.ollama.errors import OllamaRoute, responses
@@ -54,9 +55,10 @@ async def chat(body: AnyTypeBody[OllamaChatBody], request: Request) -> Response:
     )
     await check_prompt(body, generation)
     answer = _Answer(body, served, generation, Turn(ToolCallParser(tools) if tools else None))
+    headers = Choices([generation]).headers
     if body.stream is not False:
-        return LineStream(answer.stream())
-    return JSONResponse(await answer.whole())
+        return LineStream(answer.stream(), headers)
+    return JSONResponse(await answer.whole(), headers=headers)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from tercet.engine.request_stream import TokenEvent
 from tercet.engine.result import GenerationResult
 from tercet.server.bodies import AnyTypeBody
 from tercet.server.generation.accounts import token_logprobs
+from tercet.server.generation.choices import Choices
 from tercet.server.ollama.answers import final, frame, loaded
 from tercet.server.ollama.bodies import OllamaGenerateBody
 from tercet.server.ollama.errors import OllamaRoute, responses
@@ -38,14 +39,15 @@ async def generate(body: AnyTypeBody[OllamaGenerateBody], request: Request) -> R
     check_context(body, served)
     generation = await service.submit(_request(body, served, request.state.request_id))
     await check_prompt(body, generation)
+    headers = Choices([generation]).headers
     if body.stream is not False:
-        return LineStream(_stream(body, served, generation))
+        return LineStream(_stream(body, served, generation), headers)
     try:
         result = await generation.result()
     finally:
         await generation.cancel()
     answer = {**frame(body.model), "response": result.text, **final(result)}
-    return JSONResponse({**answer, **_logprobs(body, served, result)})
+    return JSONResponse({**answer, **_logprobs(body, served, result)}, headers=headers)
 
 
 def _request(body: OllamaGenerateBody, served: ServedModel, request_id: str) -> GenerationRequest:

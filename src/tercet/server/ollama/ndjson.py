@@ -19,8 +19,13 @@ class LineStream(EventStream):
 
     media_type = "application/x-ndjson"
 
-    def __init__(self, lines: AsyncGenerator[bytes, None]) -> None:
-        super().__init__(lines, DAY_SECONDS, failed=lambda error: line(ollama_error(error)[1]))
+    def __init__(self, lines: AsyncGenerator[bytes, None], headers: Mapping[str, str]) -> None:
+        super().__init__(
+            lines,
+            headers=headers,
+            failed=lambda error: line(ollama_error(error)[1]),
+            keep_alive_seconds=DAY_SECONDS,
+        )
 
 
 def line(data: Mapping[str, Any]) -> bytes:
