@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counting_engine import BLOCK_TOKENS, CountingRunner, expected, make_request
+from counting_engine import BLOCK_TOKENS, CountingRunner, Digits, expected, make_request
 from tercet.engine.deadlines import Deadlines
 from tercet.engine.kv_blocks import KvBlockPool
 from tercet.engine.plan import StepLimits
 from tercet.engine.request import Request
 from tercet.engine.scheduler import Scheduler
+from tercet.engine.text_output import TextOutput
 from tercet.engine.waiting_queue import TenantShares, WaitingQueue
 from tercet.errors import DeadlineError
 
@@ -236,6 +237,36 @@ def test_tenants_that_are_away_are_forgotten_unless_they_are_ahead() -> None:
         shares.leave(name)
     shares.enter("b")
     assert shares.tokens("b") == 0  # nobody was here any more
+
+
+def test_the_queue_forgets_who_left() -> None:
+    shares = TenantShares()
+    queue = WaitingQueue(shares)
+    for number in range(1000):
+        request = make_request([1])
+        request.number = number
+        shares.enter("")
+        queue.add(request)
+        if number:
+            queue.remove(request)
+    assert sum(map(len, queue._groups.values())) < 70
+    first = queue.first()
+    assert first is not None
+    assert first.number == 0
+
+
+def test_a_text_that_cannot_be_finished_fails_its_request_alone() -> None:
+    class Broken(TextOutput):
+        def finish(self) -> None:
+            raise ValueError("no")
+
+    played = Played()
+    broken, other = played.submit([1], 3, output=Broken(Digits())), played.submit([2], 3)
+    played.finish(broken, other)
+    assert isinstance(broken.error, ValueError)
+    assert other.generated_ids == expected([2], 3)
+    stats = played.scheduler.stats()
+    assert (stats.finished, stats.failed, stats.owned_blocks) == (1, 1, 0)
 
 
 @given(

@@ -111,7 +111,8 @@ class Engine:
     def cancel_soon(self, request: Request) -> None:
         """End a request at the next step; takes no lock, so finalizers and signal handlers may call it."""
         request.cancel_requested = True
-        self._cancelled.append(request)
+        if not request.finished:
+            self._cancelled.append(request)
 
     def cancel(self, request: Request) -> None:
         """Stop a request and free its memory; does nothing if it has finished."""

@@ -99,10 +99,10 @@ class Scheduler:
         """End a request, unless it has ended; with its `cancel_error` if it has one."""
         if not request.finished and (request.is_running or request in self._queue):
             self._counts.aborted += 1
-            if request.cancel_error is not None:
-                self._end(request, error=request.cancel_error)
-            else:
-                self._end(request, "cancelled")
+            error = request.cancel_error
+            if error is None and request.output is not None:
+                request.output.finish()
+            self._end(request, "cancelled" if error is None else None, error)
 
     def fail(self, request: Request, error: BaseException) -> None:
         """End a request with an error, unless it has ended."""
@@ -285,6 +285,10 @@ class Scheduler:
     # The end ----------------------------------------------------------------------------------------
 
     def _finish(self, request: Request, reason: FinishReason) -> None:
+        if request.output is not None:
+            request.output.finish()
+            if request.output.stop_string is not None and reason == "length":
+                reason = "stop"  # the very last bytes completed a stop string
         self._counts.finished += 1
         self._end(request, reason)
 
@@ -297,10 +301,6 @@ class Scheduler:
         else:
             self._queue.remove(request)
         self._shares.leave(request.tenant)
-        if request.output is not None and error is None:
-            request.output.finish()
-            if request.output.stop_string is not None and reason == "length":
-                reason = "stop"  # the very last bytes completed a stop string
         # Last: whoever waits in another thread looks at these.
         request.finish_reason, request.error = reason, error
         self._released(request)

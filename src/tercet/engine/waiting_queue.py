@@ -67,8 +67,9 @@ class WaitingQueue:
 
     def __init__(self, shares: TenantShares) -> None:
         self._shares = shares
-        # The oldest of each group comes first; requests that have been removed stay until they come up.
+        # The oldest of each group comes first; requests that have been removed stay for a while.
         self._groups: dict[tuple[int, str], list[tuple[int, Request]]] = {}
+        self._num_removed = 0
         self._waiting: dict[Request, int] = {}  # with the tokens that must be computed
         self._num_turns = 0
         self.num_tokens = 0
@@ -110,13 +111,22 @@ class WaitingQueue:
         return request.priority, self._shares.tokens(request.tenant), request.number
 
     def take(self, request: Request) -> None:
-        """The request runs from now on; a turn of age lasts until who is first then has been taken."""
+        """Let one of those that come next run; a turn of age lasts until who is first then has been taken."""
         self._num_turns += request is self.first()
-        self.remove(request)
+        heapq.heappop(self._groups[request.priority, request.tenant])
+        self.num_tokens -= self._waiting.pop(request)
 
     def remove(self, request: Request) -> None:
         """The request does not wait any longer."""
         self.num_tokens -= self._waiting.pop(request)
+        self._num_removed += 1
+        if self._num_removed > 64 + len(self._waiting):
+            self._num_removed = 0
+            self._groups = {
+                key: left
+                for key, group in self._groups.items()
+                if (left := sorted(entry for entry in group if entry[1] in self._waiting))
+            }
 
     def _heads(self) -> list[Request]:
         """The oldest request of each priority and tenant."""
