@@ -22,7 +22,7 @@ STORY = "Once upon a time there was a little dog"
 @pytest.fixture(scope="module")
 def unhurried() -> Iterator[Server]:
     """The shipped model writes 500 tokens before a busy machine draws the first; this one takes its time."""
-    server = Server(first="from tercet.engine.mock import Faults, inject; inject(Faults(delay_seconds=0.01))")
+    server = Server(first="from tercet.engine.mock import Faults, inject; inject(Faults(delay_seconds=0.02))")
     yield server
     server.stop()
 
@@ -161,6 +161,33 @@ def test_questions_are_edited_and_answers_regenerated_without_losing_any(visit: 
     assert visitor.texts("user") == ["two", "more"]
     page.locator("[aria-label='Version before']").first.click()
     assert (visitor.texts("user"), visitor.texts("assistant")) == (["one"], ["First."])
+
+
+def test_an_answer_being_written_gives_way(visit: Visit, unhurried: Server) -> None:
+    """To an edited question, and to the deletion of its conversation; neither comes back by itself."""
+    visitor = visit(server=unhurried)
+    page = visitor.page
+    settle(visitor, seed=1)
+    page.fill("#draft", STORY)
+    page.press("#draft", "Enter")
+    page.wait_for_selector(".message.writing .message-text p")
+    page.locator(".message.user").hover()
+    page.click("[data-act=edit]")
+    page.fill(".editor textarea", "Once upon a time there was a little cat")
+    page.press(".editor textarea", "Enter")
+    visitor.until("document.querySelector('.message.user').innerText.includes('little cat')")
+    page.wait_for_selector(".message.writing .message-text p")
+    page.locator("#conversations li").hover()
+    page.click("[aria-label='Delete “Once upon a time there was a little cat”']")
+    visitor.until("document.querySelector('#welcome').checkVisibility()")
+    page.wait_for_timeout(300)
+    assert titles(visitor) == []
+    page.click("#notice button")
+    visitor.until("document.querySelectorAll('.message').length === 2")
+    assert page.locator(".assistant .message-note").inner_text() == "Stopped."
+    page.click("[aria-label='Version before']")
+    assert visitor.texts("user") == [STORY]
+    assert page.locator(".assistant .message-note").inner_text() == "Stopped."
 
 
 def test_conversations_stay_in_the_browser(visit: Visit) -> None:

@@ -8,6 +8,7 @@ const SAVE_MS = 1000;
 
 export class Answers extends EventTarget {
   #running = new Map();
+  #discarded = new WeakSet();
 
   constructor(library, settings) {
     super();
@@ -19,16 +20,36 @@ export class Answers extends EventTarget {
     return this.#running.has(conversation.id);
   }
 
-  stop(conversation) {
-    this.#running.get(conversation.id)?.abort();
+  /** Stops the answer that is being written, if one is; resolves when it has ended. */
+  async stop(conversation) {
+    const running = this.#running.get(conversation.id);
+    running?.controller.abort();
+    await running?.ended;
   }
 
-  /** Asks for an answer below a question and resolves when it is complete, stopped or failed. */
+  /** Stops the answer of a conversation that is deleted, and does not save it. */
+  discard(conversation) {
+    this.#discarded.add(conversation);
+    this.stop(conversation);
+  }
+
+  /** The conversation was not deleted after all. */
+  keep(conversation) {
+    this.#discarded.delete(conversation);
+  }
+
+  /** Asks for an answer below a question, in place of one being written; resolves when it has ended in some way. */
   async answer(conversation, question) {
-    if (this.isRunning(conversation)) return;
-    const message = conversation.add("assistant", "", question);
+    await this.stop(conversation);
     const controller = new AbortController();
-    this.#running.set(conversation.id, controller);
+    const ended = this.#write(conversation, question, controller);
+    this.#running.get(conversation.id).ended = ended;
+    await ended;
+  }
+
+  async #write(conversation, question, controller) {
+    const message = conversation.add("assistant", "", question);
+    this.#running.set(conversation.id, { controller });
     Object.assign(message, { state: "waiting", model: this.settings.model });
     this.#tell("start", conversation, message);
     try {
@@ -81,6 +102,7 @@ export class Answers extends EventTarget {
   }
 
   #save(conversation, message) {
+    if (this.#discarded.has(conversation)) return;
     conversation.messages[message.id] = message; // another tab may have stored the conversation without it
     if (!this.library.save(conversation)) this.dispatchEvent(new Event("storage-full"));
   }

@@ -51,7 +51,6 @@ const sidebar = new Sidebar(library, answers, {
 });
 
 function ask(text, parent) {
-  if (answers.isRunning(shown)) return;
   const question = shown.add("user", text, parent);
   library.save(shown);
   history.replaceState(null, "", `#/c/${shown.id}`);

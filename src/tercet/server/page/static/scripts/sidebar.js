@@ -67,11 +67,12 @@ export class Sidebar {
   }
 
   #remove(conversation) {
-    this.answers.stop(conversation);
+    this.answers.discard(conversation);
     const wasShown = this.current() === conversation;
     this.library.remove(conversation.id);
     if (wasShown) this.opened(null);
     const undo = () => {
+      this.answers.keep(conversation);
       this.library.save(conversation);
       if (wasShown) this.opened(conversation.id);
     };
