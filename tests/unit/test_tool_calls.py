@@ -6,10 +6,11 @@ import json
 from typing import Any
 
 import pytest
+import tokenizers
 
 from tercet.errors import ParameterError
 from tercet.sampling.constraints import ConstraintSpec, compile_constraint
-from tercet.service.tool_calls import ToolUse
+from tercet.service.tool_calls import ContentDelta, ToolUse
 from tercet.tokenization import ChatTemplate, Tokenizer
 from tiny_models import CHAT_TEMPLATE, tiny_tokenizer_json
 from tool_templates import CONVERSATION, LIKE_LLAMA, LIKE_QWEN, TOOLS
@@ -199,3 +200,20 @@ def test_references_of_a_tools_schema_stay_its_own(tokenizer: Tokenizer) -> None
         answer = call if source == CHAT_TEMPLATE else f"<tool_call>\n{call}\n</tool_call>"
         assert fits(tokenizer, spec, answer)
         assert not fits(tokenizer, spec, answer.replace("2", "3"))
+
+
+def test_marks_that_are_control_tokens_are_seen() -> None:
+    library = tokenizers.Tokenizer.from_buffer(tiny_tokenizer_json())
+    library.add_special_tokens(["<tool_call>", "</tool_call>", "<think>"])
+    tokenizer = Tokenizer(library.to_str().encode())
+    ids = tokenizer.encode(
+        f"Well. <think><tool_call>\n{NOW}\n</tool_call><|end_of_turn|>", allow_special=True
+    )
+    for use, expected in (
+        (ToolUse(TOOLS), f"Well. <tool_call>\n{NOW}\n</tool_call>"),
+        (ToolUse(None), f"Well. \n{NOW}\n"),
+    ):
+        decoder = use.decoder(tokenizer)
+        assert "".join([*map(decoder.push, ids), decoder.finish()]) == expected
+    first, call, _ = ToolUse(TOOLS).parser().push(f"Well. <tool_call>\n{NOW}\n</tool_call>")
+    assert (first, call.name) == (ContentDelta("Well."), "now")  # type: ignore[union-attr]

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tercet.engine.request import Request
+from tercet.engine.text_output import TextOutput
 from tercet.errors import ContextLengthError, ParameterError
 from tercet.llm import LLM
 from tercet.sampling.constraints import ConstraintSpec, compile_constraint
@@ -66,6 +67,7 @@ def prepare(
     """
     params = llm.sampling(request.params, {})
     spec = request.constraint
+    use = ToolUse(None)
     if request.messages is None:
         prompt_ids = llm.prompt_tokens(() if request.prompt is None else request.prompt)
     elif template is None:
@@ -85,6 +87,8 @@ def prepare(
             max_prompt_tokens,
         )
     engine_request = llm.request(prompt_ids, params)
+    if use.may_call:
+        engine_request.output = TextOutput(use.decoder(llm.tokenizer), params.stop)
     if spec is not None:
         engine_request.constraint = compile_constraint(spec, llm.tokenizer)
     engine_request.id = request.id

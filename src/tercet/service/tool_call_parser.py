@@ -21,11 +21,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-__all__ = ["CallDelta", "ContentDelta", "Delta", "ToolCallParser", "new_call_id"]
+__all__ = ["CALL_MARKS", "CallDelta", "ContentDelta", "Delta", "ToolCallParser", "new_call_id"]
 
 _OPENING, _CLOSING = "<tool_call>", "</tool_call>"
 _MARKS = (_OPENING, "<|python_tag|>", "[TOOL_CALLS]")
-"""What comes before a call; most vocabularies have the others as control tokens, which are no text."""
+CALL_MARKS = (*_MARKS, _CLOSING)
+"""What stands around a call. In some vocabularies they are control tokens, which a parser must see, too."""
 _STRING = r'"(?:[^"\\]|\\.)*"'
 _FIRST_KEY = re.compile(rf"\s*\{{\s*(?:({_STRING})|[^\s\"])")
 _NAME = re.compile(rf'\s*\{{\s*"name"\s*:\s*({_STRING})')

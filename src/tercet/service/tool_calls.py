@@ -24,7 +24,8 @@ from typing import Any, Literal
 from tercet.errors import ParameterError
 from tercet.sampling.constraints import ConstraintSpec
 from tercet.sampling.json_schemas import checked_schema, moved_schema
-from tercet.service.tool_call_parser import CallDelta, ContentDelta, ToolCallParser, new_call_id
+from tercet.service.tool_call_parser import CALL_MARKS, CallDelta, ContentDelta, ToolCallParser, new_call_id
+from tercet.tokenization import IncrementalDecoder, Tokenizer
 from tercet.tokenization.chat_template import ChatTemplate, Message, check_messages
 
 __all__ = ["CallDelta", "ContentDelta", "ToolCallParser", "ToolUse", "new_call_id"]
@@ -82,6 +83,10 @@ class ToolUse:
     def parser(self) -> ToolCallParser:
         """Return a parser for one answer."""
         return ToolCallParser(self.tools, parallel=self.parallel)
+
+    def decoder(self, tokenizer: Tokenizer) -> IncrementalDecoder:
+        """Return what turns the answer's tokens into the text that a parser reads."""
+        return IncrementalDecoder(tokenizer, shown=CALL_MARKS if self.may_call else ())
 
     def conversation(
         self, messages: Sequence[Message], template: ChatTemplate

@@ -8,6 +8,7 @@ become a character are shown as U+FFFD, one for each maximal invalid run, as `by
 from __future__ import annotations
 
 import codecs
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,11 +18,20 @@ __all__ = ["IncrementalDecoder"]
 
 
 class IncrementalDecoder:
-    """Decodes one sequence. Control tokens are no text and are left out, unless `skip_special` is false."""
+    """Decodes one sequence. Control tokens are no text and are left out, unless `skip_special` is false.
 
-    def __init__(self, tokenizer: Tokenizer, skip_special: bool = True) -> None:
+    Args:
+        tokenizer: knows the bytes of tokens.
+        skip_special: whether control tokens are left out.
+        shown: texts of control tokens that are not.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, skip_special: bool = True, shown: Collection[str] = ()) -> None:
         self._tokenizer = tokenizer
         self._skipped = tokenizer.special_ids if skip_special else frozenset()
+        if shown and self._skipped:
+            texts = {text.encode() for text in shown}
+            self._skipped = frozenset(one for one in self._skipped if tokenizer.token_bytes(one) not in texts)
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._at_start = tokenizer.drops_leading_space
 
