@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import ollama
 import pytest
 
 from embedding_models import embedding_model
@@ -257,6 +258,40 @@ def test_bodies_of_any_content_type(client: httpx.Client) -> None:
     headers = {"content-type": "application/x-www-form-urlencoded"}
     body = json.dumps({"model": "llama-tercet-tiny", "prompt": "x", "options": {"num_predict": 1}})
     assert client.post("/api/generate", content=body, headers=headers).status_code == 200
+
+
+# The client ------------------------------------------------------------------------------------
+
+
+def test_ollamas_own_client(serving: Server) -> None:
+    with ollama.Client(host=serving.base_url) as client:
+        assert client.list().models[0].model == "llama-tercet-tiny:latest"
+        assert client.ps().models[0].context_length == 512
+        assert "completion" in (client.show("llama-tercet-tiny").capabilities or [])
+        options = {"num_predict": 8, "temperature": 0}
+        answer = client.generate("llama-tercet-tiny", "Hello", options=options)
+        pieces = client.chat("llama-tercet-tiny", HELLO, stream=True, options=options)
+        assert "".join(piece.message.content or "" for piece in pieces) == answer.response
+
+        def now(zone: str) -> str:
+            """The time.
+
+            Args:
+                zone: where
+            """
+            return zone
+
+        called = client.chat("llama-tercet-tiny", HELLO, tools=[now], options=options)
+        assert called.message.role == "assistant"
+        told = client.chat(
+            "llama-tercet-tiny", HELLO, format={"enum": ["yes", "no"]}, options={"num_predict": 20}
+        )
+        assert told.message.content in ('"yes"', '"no"')
+        with pytest.raises(ollama.ResponseError, match="model 'nope' not found") as caught:
+            client.chat("nope", HELLO)
+        assert caught.value.status_code == 404
+        with pytest.raises(ollama.ResponseError, match="context of 512 tokens"):
+            list(client.chat("llama-tercet-tiny", HELLO * 2000, stream=True))
 
 
 # Embeddings ------------------------------------------------------------------------------------
