@@ -16,7 +16,7 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, normalizers
 
-from tercet.errors import MissingExtraError, ParameterError
+from tercet.errors import MissingExtraError, OverloadedError, ParameterError
 from tercet.sampling import constraints
 from tercet.sampling.constraints import ConstraintSpec, TextConstraint, compile_constraint
 from tercet.tokenization import Tokenizer
@@ -251,10 +251,24 @@ def test_compiling_may_not_take_forever(tokenizer: Tokenizer, monkeypatch: pytes
         for _ in range(constraints.COMPILE_THREADS):
             with pytest.raises(ParameterError, match=re.escape("takes more than 0.05 s to compile")):
                 compile_constraint(regex("new"), tokenizer)
-        with pytest.raises(Exception, match="other constraints are being compiled"):
+        with pytest.raises(OverloadedError, match="other constraints are being compiled"):
             compile_constraint(regex("newer"), tokenizer)
     finally:
         goes_on.set()
+
+
+def test_no_thread_to_compile_in(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    before = threading.stack_size()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        for _ in range(constraints.COMPILE_THREADS + 1):
+            with pytest.raises(OverloadedError, match="no thread can be started"):
+                compile_constraint(regex("never"), tokenizer)
+    assert threading.stack_size() == before
+    assert compile_constraint(regex("never"), tokenizer).mask().any()
 
 
 def test_what_is_being_compiled_is_waited_for(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:

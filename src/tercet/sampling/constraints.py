@@ -337,9 +337,9 @@ def _in_compile_thread(work: Callable[[], LLMatcher]) -> LLMatcher:
         before = threading.stack_size(COMPILE_STACK_BYTES)
         try:
             thread.start()
-        except RuntimeError:
+        except RuntimeError as error:  # no memory for its stack, or too many threads
             _compile_slots.release()
-            raise
+            raise OverloadedError(f"no thread can be started to compile a constraint: {error}") from error
         finally:
             threading.stack_size(before)
     try:
