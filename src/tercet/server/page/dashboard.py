@@ -95,9 +95,7 @@ def dashboard_figures(service: Service) -> dict[str, Any]:
         "uptime_seconds": moment - samples.total("process_start_time_seconds"),
         "state": service.state,
         "problem": service.health.problem(),
-        "models": [
-            {"name": model.name, "context": model.llm.max_context} for model in service.pool.models
-        ],
+        "models": [{"name": model.name, "context": model.llm.max_context} for model in service.pool.models],
         "now": now,
         "totals": {name: samples.total(metric) for name, metric in TOTALS.items()},
         "endings": endings(samples),
