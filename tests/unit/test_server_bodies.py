@@ -121,7 +121,7 @@ def refused(app: Any, content: bytes, status: int = 400, **options: Any) -> dict
         (b'{"model": "m", "temperature": "1"}', "temperature"),
         (b'{"model": "m", "temperature": true}', "temperature"),
         (b'{"model": "m", "n": true}', "n"),
-        (b'{"model": "m", "n": 1.0}', "n"),
+        (b'{"model": "m", "n": 1.5}', "n"),
         (b'{"model": "m", "n": "1"}', "n"),
         (b'{"model": "m", "n": ' + b"9" * 5000 + b"}", "n"),
         (b'{"model": "m", "n": 99999999999999999999999}', "n"),
@@ -275,6 +275,12 @@ def test_json_means_what_pythons_reader_says(value: Any, ascii_only: bool) -> No
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     with contextlib.suppress(JsonTextError):
         read_json(data)
+
+
+def test_a_whole_number_is_whole_however_it_is_written() -> None:
+    values = read_json(b"[1.0, 1e3, -0.0, 0.5, 1e300]")
+    assert values == [1, 1000, 0, 0.5, 1e300]
+    assert [type(value) for value in values] == [int, int, int, float, float]
 
 
 def test_depth() -> None:

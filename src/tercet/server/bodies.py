@@ -86,7 +86,7 @@ def parse_body(data: bytes, model: type[Model]) -> Model:
     try:
         value = read_json(data)
     except JsonTextError as error:
-        raise ApiError(400, str(error), param=error.param, code="invalid_json") from None
+        raise ApiError(400, str(error), param=error.param, code=error.code) from None
     if not isinstance(value, dict):
         raise ApiError(400, f"the body is a JSON object, not {_kind(value)}", code="invalid_type")
     try:

@@ -17,17 +17,22 @@ __all__ = ["JsonTextError", "read_json"]
 
 MAX_DEPTH = 64
 MAX_INTEGER = 2**64 - 1
+LARGEST_EXACT = 2**53
 MAX_NUMBER_CHARACTERS = 400
 SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class JsonTextError(ValueError):
-    """The text is not JSON, or not JSON with one meaning; `param` is where, if that is a place in it."""
+    """The text is not JSON, not JSON with one meaning, or beyond a limit that JSON itself does not have.
 
-    def __init__(self, message: str, param: str | None = None) -> None:
+    `param` is where, if that is a place in it; `code` is "invalid_json" or the limit.
+    """
+
+    def __init__(self, message: str, param: str | None = None, code: str = "invalid_json") -> None:
         super().__init__(message)
         self.param = param
+        self.code = code
 
 
 def read_json(data: bytes) -> Any:
@@ -48,7 +53,7 @@ def read_json(data: bytes) -> Any:
         place = f"line {error.lineno}, column {error.colno}"
         raise JsonTextError(f"the body is not JSON: {error.msg} at {place}") from None
     except RecursionError:
-        raise JsonTextError(f"the body is nested more than {MAX_DEPTH} levels deep") from None
+        raise _too_deep() from None
     _check_depth(value)
     if SURROGATE_ESCAPE.search(data):
         _check_surrogates(value)
@@ -59,6 +64,10 @@ def path_text(path: tuple[str | int, ...]) -> str:
     """A place as OpenAI writes it: messages[0].content."""
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return "".join(parts).removeprefix(".")[:200]
+
+
+def _too_deep(param: str | None = None) -> JsonTextError:
+    return JsonTextError(f"the body is nested more than {MAX_DEPTH} levels deep", param, "nested_too_deeply")
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -88,9 +97,12 @@ def _constant(text: str) -> float:
     return _refused(f"{text} is not a JSON number")
 
 
-def _float(text: str) -> float:
+def _float(text: str) -> int | float:
     number = float(text)
-    return number if math.isfinite(number) else _refused(f"{text[:20]} is beyond the largest number")
+    if not math.isfinite(number):
+        return _refused(f"{text[:20]} is beyond the largest number")
+    # JSON has one kind of number, and to JSON Schema and JavaScript 1.0 is as whole as 1.
+    return int(number) if number.is_integer() and abs(number) < LARGEST_EXACT else number
 
 
 def _integer(text: str) -> int | float:
@@ -119,7 +131,8 @@ def _containers(value: Any) -> Iterator[tuple[int, tuple[Any, ...], Any]]:
             ]
         elif isinstance(value, _Refused):
             place = _path(path)
-            raise JsonTextError(f"{path_text(place) or 'the body'}: {value.reason}", path_text(place) or None)
+            message = f"{path_text(place) or 'the body'}: {value.reason}"
+            raise JsonTextError(message, path_text(place) or None, "number_out_of_range")
 
 
 def _path(linked: tuple[Any, ...]) -> tuple[str | int, ...]:
@@ -134,7 +147,7 @@ def _check_depth(value: Any) -> None:
     for depth, path, _ in _containers(value):
         if depth > MAX_DEPTH:
             place = path_text(_path(path)[:1])
-            raise JsonTextError(f"the body is nested more than {MAX_DEPTH} levels deep", place or None)
+            raise _too_deep(place or None)
 
 
 def _check_surrogates(value: Any) -> None:
