@@ -162,7 +162,8 @@ def test_a_stream_that_is_left_costs_nothing_more(client: openai.OpenAI, serving
 
 
 def test_it_waits_and_tries_again_where_the_server_is_full(serve: Callable[..., Server]) -> None:
-    server = serve("--max-concurrent", "1", "--max-queued", "1")
+    slow = "from tercet.engine.mock import Faults, inject; inject(Faults(delay_seconds=0.02))"
+    server = serve("--max-concurrent", "1", "--max-queued", "1", first=slow)
 
     async def session() -> list[str]:
         async with openai.AsyncOpenAI(base_url=f"{server.base_url}/v1", api_key="none", max_retries=8) as own:
