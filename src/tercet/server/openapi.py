@@ -95,7 +95,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
         schemas.pop(name, None)
     for route in routes:
         reader = _reader(route)
-        for method in route.methods:
+        for method in route.methods or ():
             operation = document["paths"][route.path_format][method.lower()]
             if reader is not None:
                 content = {"application/json": {"schema": references[reader.model]}}
@@ -126,7 +126,7 @@ def _reader(route: APIRoute) -> BodyReader | None:
     return next((call for call in calls if isinstance(call, BodyReader)), None)
 
 
-def _definitions(models: set[type[BaseModel]]) -> tuple[dict[type[BaseModel], Any], dict[str, Any]]:
+def _definitions(models: set[type[BaseModel]]) -> tuple[dict[Any, Any], dict[str, Any]]:
     """A reference for each model, and what they refer to; two models may have one name."""
     ordered = sorted(models, key=lambda model: (model.__name__, model.__module__))
     references, found = models_json_schema(

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import h11
@@ -83,9 +84,9 @@ class HardenedProtocol(H11Protocol):
         super().__init__(config, server_state, app_state, _loop)
         self.conn = CheckedConnection(self.settings)
         self._refused = False
-        self._header_timer: asyncio.TimerHandle | None = None
-        self._linger_timer: asyncio.TimerHandle | None = None
-        self._write_timer: asyncio.TimerHandle | None = None
+        self._header_timer = Timer(self.loop)
+        self._linger_timer = Timer(self.loop)
+        self._write_timer = Timer(self.loop)
         self._unread_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -101,9 +102,9 @@ class HardenedProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing more to wait for."""
-        self._header_timer = _stopped(self._header_timer)
-        self._linger_timer = _stopped(self._linger_timer)
-        self._write_timer = _stopped(self._write_timer)
+        self._header_timer.stop()
+        self._linger_timer.stop()
+        self._write_timer.stop()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -122,13 +123,12 @@ class HardenedProtocol(H11Protocol):
     def pause_writing(self) -> None:
         """The reader takes less than is written."""
         super().pause_writing()
-        if self._write_timer is None:
-            self._await_reader()
+        self._await_reader()
 
     def resume_writing(self) -> None:
         """The reader has caught up."""
         super().resume_writing()
-        self._write_timer = _stopped(self._write_timer)
+        self._write_timer.stop()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP; uvicorn calls this while it handles the error of h11."""
@@ -139,7 +139,7 @@ class HardenedProtocol(H11Protocol):
     def _refuse(self, error: ApiError) -> None:
         """Answer with an error, if nothing has been answered yet, and close when the client has read it."""
         self._refused = True
-        self._header_timer = _stopped(self._header_timer)
+        self._header_timer.stop()
         self._unset_keepalive_if_required()
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.close()
@@ -165,20 +165,17 @@ class HardenedProtocol(H11Protocol):
         if state is h11.IDLE and self.conn.trailing_data[0]:
             self._await_headers()
         elif state is not h11.IDLE:
-            self._header_timer = _stopped(self._header_timer)
+            self._header_timer.stop()
         if state is h11.SEND_BODY and self.conn.our_state is h11.DONE:
             self._unset_keepalive_if_required()
             self._linger()
         else:
-            self._linger_timer = _stopped(self._linger_timer)
+            self._linger_timer.stop()
 
     def _await_headers(self) -> None:
-        if self._header_timer is None:
-            seconds = self.settings.header_timeout_seconds
-            self._header_timer = self.loop.call_later(seconds, self._headers_too_late)
+        self._header_timer.start(self.settings.header_timeout_seconds, self._headers_too_late)
 
     def _headers_too_late(self) -> None:
-        self._header_timer = None
         if self.transport.is_closing():
             return
         if self.conn.trailing_data[0]:
@@ -187,21 +184,37 @@ class HardenedProtocol(H11Protocol):
             self.transport.close()
 
     def _linger(self) -> None:
-        if self._linger_timer is None:
-            self._linger_timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+        self._linger_timer.start(LINGER_SECONDS, self.transport.close)
 
     def _await_reader(self) -> None:
         self._unread_bytes = self.transport.get_write_buffer_size()
-        self._write_timer = self.loop.call_later(self.settings.write_timeout_seconds, self._reader_too_slow)
+        self._write_timer.start(self.settings.write_timeout_seconds, self._reader_too_slow)
 
     def _reader_too_slow(self) -> None:
         if self._unread_bytes - self.transport.get_write_buffer_size() >= LEAST_PROGRESS_BYTES:
             self._await_reader()
         else:
-            self._write_timer = None
             self.transport.abort()
 
 
-def _stopped(timer: asyncio.TimerHandle | None) -> None:
-    if timer is not None:
-        timer.cancel()
+class Timer:
+    """One thing that happens later, unless it is stopped."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._handle: asyncio.TimerHandle | None = None
+
+    def start(self, seconds: float, call: Callable[[], None]) -> None:
+        """Have `call` called; a timer that runs already goes on as it is."""
+        if self._handle is None:
+            self._handle = self._loop.call_later(seconds, self._fire, call)
+
+    def stop(self) -> None:
+        """Call nothing."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _fire(self, call: Callable[[], None]) -> None:
+        self._handle = None
+        call()

@@ -91,8 +91,8 @@ class Upload:
             if len(body) > self.settings.max_body_bytes:
                 raise _too_large(self.settings.max_body_bytes)
             if self.num_held_bytes > self.settings.max_uploading_bytes:
-                message = "the server is reading as much as it can hold; try again"
-                raise ApiError(503, message, code="overloaded", retry_after_seconds=1)
+                words = "the server is reading as much as it can hold; try again"
+                raise ApiError(503, words, code="overloaded", retry_after_seconds=1)
 
     def _limit(self, scope: Scope) -> int:
         streamed = scope["path"] in STREAMED_PATHS
