@@ -56,7 +56,7 @@ def test_the_official_client_raises_where_a_stream_fails(serve: Callable[..., Se
 def test_a_deadline_is_504_before_the_answer_and_an_event_behind_its_beginning(
     serve: Callable[..., Server],
 ) -> None:
-    server = serve("--request-timeout", "0.5", first=FAULTS.format("delay_seconds=0.02"))
+    server = serve("--request-timeout", "1", first=FAULTS.format("delay_seconds=0.02"))
     with server.client() as client:
         for path, body in ROUTES:
             response = client.post(path, json=body)
@@ -64,7 +64,7 @@ def test_a_deadline_is_504_before_the_answer_and_an_event_behind_its_beginning(
             assert response.json()["error"]["code"] == "deadline_exceeded"
             assert "retry-after" not in response.headers
             *rest, last = read_events(client.post(path, json={**body, "stream": True}))
-            assert len(rest) > 5
+            assert len(rest) > 3
             assert "deadline_exceeded" in json.dumps([rest[-1], last])
 
 
