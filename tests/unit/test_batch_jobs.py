@@ -65,6 +65,10 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.005)
 
 
+async def begun(jobs: BatchJobs, file_id: str) -> str:
+    return str((await jobs.create(file_id, ENDPOINT, None))["id"])
+
+
 async def ended(jobs: BatchJobs, batch_id: str) -> dict[str, Any]:
     await until(
         lambda: (jobs.get(batch_id) or {})["status"] in ("completed", "failed", "expired", "cancelled")
@@ -81,7 +85,7 @@ def test_a_batch_from_its_file_to_its_files(store: BatchStore) -> None:
     async def main() -> dict[str, Any]:
         async with running(store) as jobs:
             file_id = upload(store, *map(openai_line, range(20)), b"{bad\n", {"prompt": "plain"})
-            batch = jobs.create(file_id, ENDPOINT, {"who": "me"})
+            batch = await jobs.create(file_id, ENDPOINT, {"who": "me"})
             assert batch["status"] == "validating"
             return await ended(jobs, batch["id"])
 
@@ -111,7 +115,7 @@ def test_a_batch_goes_on_in_the_next_process(store: BatchStore, tmp_path: Path) 
 
     async def begin() -> str:
         async with running(store, first_half) as jobs:
-            batch_id = jobs.create(upload(store, *map(openai_line, range(20))), ENDPOINT, None)["id"]
+            batch_id = await begun(jobs, upload(store, *map(openai_line, range(20))))
             await until(lambda: (jobs.get(batch_id) or {})["request_counts"]["completed"] == 10)
             return str(batch_id)
 
@@ -148,7 +152,7 @@ def test_a_service_that_goes_away_fails_no_request(
 
     async def main() -> dict[str, Any]:
         async with running(store, sometimes) as jobs:
-            batch_id = jobs.create(upload(store, *map(openai_line, range(20))), ENDPOINT, None)["id"]
+            batch_id = await begun(jobs, upload(store, *map(openai_line, range(20))))
             return await ended(jobs, batch_id)
 
     batch = asyncio.run(main())
@@ -165,13 +169,13 @@ def test_cancelling_keeps_what_was_answered(store: BatchStore) -> None:
 
     async def main() -> tuple[dict[str, Any], dict[str, Any]]:
         async with running(store, answer) as jobs:
-            first = jobs.create(upload(store, *map(openai_line, range(20))), ENDPOINT, None)["id"]
-            second = jobs.create(upload(store, *map(openai_line, range(3))), ENDPOINT, None)["id"]
+            first = await begun(jobs, upload(store, *map(openai_line, range(20))))
+            second = await begun(jobs, upload(store, *map(openai_line, range(3))))
             await until(lambda: (jobs.get(first) or {})["request_counts"]["completed"] == 6)
-            assert (jobs.cancel(second) or {})["status"] == "cancelling"  # before its turn
-            assert (jobs.cancel(first) or {})["status"] == "cancelling"
+            assert (await jobs.cancel(second) or {})["status"] == "cancelling"  # before its turn
+            assert (await jobs.cancel(first) or {})["status"] == "cancelling"
             found = await ended(jobs, first), await ended(jobs, second)
-            assert jobs.cancel(first) == found[0]  # nothing more happens
+            assert await jobs.cancel(first) == found[0]  # nothing more happens
             return found
 
     first, second = asyncio.run(main())
@@ -191,7 +195,7 @@ def test_time_runs_out(store: BatchStore, monkeypatch: pytest.MonkeyPatch) -> No
 
     async def main() -> dict[str, Any]:
         async with running(store, answer) as jobs:
-            batch_id = jobs.create(upload(store, *map(openai_line, range(20))), ENDPOINT, None)["id"]
+            batch_id = await begun(jobs, upload(store, *map(openai_line, range(20))))
             return await ended(jobs, batch_id)
 
     batch = asyncio.run(main())
@@ -205,7 +209,7 @@ def test_time_runs_out(store: BatchStore, monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_file_without_requests_fails_its_batch(store: BatchStore) -> None:
     async def main() -> dict[str, Any]:
         async with running(store) as jobs:
-            return await ended(jobs, jobs.create(upload(store, b"\n"), ENDPOINT, None)["id"])
+            return await ended(jobs, await begun(jobs, upload(store, b"\n")))
 
     batch = asyncio.run(main())
     assert batch["status"] == "failed"

@@ -40,7 +40,7 @@ async def create_batch(body: Body[BatchBody], request: Request) -> dict[str, Any
             param="input_file_id",
             code="file_not_found",
         )
-    return jobs.create(body.input_file_id, body.endpoint, body.metadata)
+    return await jobs.create(body.input_file_id, body.endpoint, body.metadata)
 
 
 @router.get("/v1/batches", response_model=None, responses={200: {"model": BatchList}})
@@ -62,7 +62,7 @@ async def get_batch(batch_id: str, request: Request) -> dict[str, Any]:
 @router.post("/v1/batches/{batch_id}/cancel", response_model=None, responses={200: {"model": BatchObject}})
 async def cancel_batch(batch_id: str, request: Request) -> dict[str, Any]:
     """End a batch; what has been answered is kept."""
-    return _found(jobs_of(request).cancel(batch_id), batch_id)
+    return _found(await jobs_of(request).cancel(batch_id), batch_id)
 
 
 def _found(batch: dict[str, Any] | None, batch_id: str) -> dict[str, Any]:

@@ -70,7 +70,9 @@ class BatchJobs:
 
     # What clients ask for ---------------------------------------------------------------------------
 
-    def create(self, input_file_id: str, endpoint: str, metadata: Mapping[str, str] | None) -> dict[str, Any]:
+    async def create(
+        self, input_file_id: str, endpoint: str, metadata: Mapping[str, str] | None
+    ) -> dict[str, Any]:
         """Queue a batch and return its object.
 
         Raises:
@@ -78,7 +80,7 @@ class BatchJobs:
         """
         self.store.file_path(input_file_id)
         now = int(time.time())
-        batch = {
+        batch: dict[str, Any] = {
             "id": f"batch_{secrets.token_hex(12)}",
             "object": "batch",
             "endpoint": endpoint,
@@ -101,6 +103,7 @@ class BatchJobs:
             "metadata": None if metadata is None else dict(metadata),
         }
         self.store.put_batch(batch)
+        await self._save(batch["id"])
         self._wake.set()
         return batch
 
@@ -112,13 +115,14 @@ class BatchJobs:
             return batch
         return {**batch, "request_counts": _shown(counts)}
 
-    def cancel(self, batch_id: str) -> dict[str, Any] | None:
+    async def cancel(self, batch_id: str) -> dict[str, Any] | None:
         """End a batch; what it has answered is kept. Nothing happens to one that has ended."""
         batch = self.store.batch(batch_id)
         if batch is not None and batch["status"] not in ENDED | {"cancelling", "finalizing"}:
             self._change(batch_id, "cancelling")
             if self._current is not None and self._current[0] == batch_id:
                 self._current[1].cancel()
+            await self._save(batch_id)
             self._wake.set()
         return self.get(batch_id)
 
@@ -160,11 +164,13 @@ class BatchJobs:
             inventory, results = await asyncio.to_thread(self._open, batch)
         except ParameterError as error:
             self._change(batch_id, "failed", errors=_errors([(None, "invalid_input_file", str(error))]))
+            await self._save(batch_id)
             return
         with results:
             self._note(batch_id, BatchCounts(inventory.total, results.num_succeeded, results.num_failed))
             if batch["status"] in ("validating", "in_progress"):
                 self._change(batch_id, "in_progress")
+                await self._save(batch_id)
                 status = await self._answer(batch_id, inventory, results)
             elif batch["status"] == "cancelling":
                 status = "cancelled"
@@ -172,8 +178,11 @@ class BatchJobs:
             await asyncio.to_thread(self._expire, batch)
         if status == "completed":
             self._change(batch_id, "finalizing")
+            await self._save(batch_id)
         made = await asyncio.to_thread(self._output_files, batch_id)
-        self._change(batch_id, status, **made)
+        done = self._changed(batch_id, status, **made)
+        await asyncio.to_thread(self.store.write_batch, batch_id, done)
+        self.store.put_batch(done)  # seen only now: whoever sees it may count on the disk
         self._counts.pop(batch_id, None)
         self.store.delete_results(batch_id)
 
@@ -249,15 +258,19 @@ class BatchJobs:
     def _note(self, batch_id: str, counts: BatchCounts) -> None:
         self._counts[batch_id] = counts
 
+    async def _save(self, batch_id: str) -> None:
+        await asyncio.to_thread(self.store.write_batch, batch_id)
+
     def _change(self, batch_id: str, status: str | None, **values: Any) -> None:
-        batch = dict(self.store.batch(batch_id) or {})
-        batch |= values
+        self.store.put_batch(self._changed(batch_id, status, **values))
+
+    def _changed(self, batch_id: str, status: str | None, **values: Any) -> dict[str, Any]:
+        """The object of a batch with a new status, and when that began; it may go on after a restart."""
+        batch = {**(self.store.batch(batch_id) or {}), **values}
         if status is not None:
             batch["status"] = status
-            if status == "in_progress" and batch["in_progress_at"]:
-                return  # it goes on after a restart
-            batch[f"{status}_at"] = int(time.time())
-        self.store.put_batch(batch)
+            batch[f"{status}_at"] = batch.get(f"{status}_at") or int(time.time())
+        return batch
 
 
 def _shown(counts: BatchCounts) -> dict[str, int]:

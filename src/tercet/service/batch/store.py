@@ -47,6 +47,7 @@ class BatchStore:
         self._folder = folder
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
+        self._writing = threading.Lock()  # one batch after the other, so that the latest state is the last
         with storage_errors(folder, opening=True):
             for part in _IDS:
                 (folder / part).mkdir(parents=True, exist_ok=True)
@@ -78,7 +79,9 @@ class BatchStore:
             new.file = file
             yield new
         new.object["bytes"] = new.num_bytes
-        self._put("files", new.object)
+        self._write("files", new.object)
+        with self._lock:
+            self._objects["files"][new.id] = new.object
 
     def files(self) -> list[dict[str, Any]]:
         """The objects of all files, the latest first."""
@@ -116,8 +119,16 @@ class BatchStore:
         return self._objects["batches"].get(batch_id)
 
     def put_batch(self, batch: dict[str, Any]) -> None:
-        """Write the object of a batch."""
-        self._put("batches", batch)
+        """Hold the object of a batch, which `write_batch` then brings to the disk."""
+        with self._lock:
+            self._objects["batches"][batch["id"]] = batch
+
+    def write_batch(self, batch_id: str, batch: dict[str, Any] | None = None) -> None:
+        """Write the object of a batch, None as it is held now; it takes as long as the disk does."""
+        with self._writing:
+            batch = batch or self.batch(batch_id)
+            if batch is not None:
+                self._write("batches", batch)
 
     def results_path(self, batch_id: str) -> Path:
         """Where the results of a batch are, while it runs."""
@@ -147,11 +158,9 @@ class BatchStore:
             raise StorageError(f"{path} does not describe {path.stem}; remove it to go on without it")
         return value
 
-    def _put(self, part: str, value: dict[str, Any]) -> None:
-        with self._lock:
-            with atomic_write(self._folder / part / f"{value['id']}.json") as file:
-                file.write(json.dumps(value, ensure_ascii=False).encode())
-            self._objects[part][value["id"]] = value
+    def _write(self, part: str, value: dict[str, Any]) -> None:
+        with atomic_write(self._folder / part / f"{value['id']}.json") as file:
+            file.write(json.dumps(value, ensure_ascii=False).encode())
 
     def _all(self, part: str) -> list[dict[str, Any]]:
         with self._lock:
