@@ -161,10 +161,12 @@ def _compare(
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(peer_file(session, choice, peer)) for peer in peers]
         model = stack.enter_context(open_model(session, choice, longest))
-        sequence = Sequence(model.decoder, model.cache(longest), model.config.vocab_size)
+        cache = model.cache(longest)
+        sequence = Sequence(model.decoder, cache, model.config.vocab_size)
         for prompt, tokens in cases:
             rates = _rounds(session, model, sequence, list(zip(peers, files, strict=True)), prompt, tokens)
-            rows += _rows(session, model, peers, [size for _, size in files], rates, prompt)
+            read = model.bytes_per_token(cache, tokens / 2)
+            rows += _rows(session, model, read, peers, [size for _, size in files], rates, prompt)
     names = ", ".join(peer.name for peer in peers)
     return Report.of(
         session,
@@ -211,6 +213,7 @@ def _rounds(
 def _rows(
     session: Session,
     model: OpenModel,
+    bytes_per_token: int,
     peers: Numbers[Peer],
     sizes: Numbers[int],
     rounds: Numbers[Numbers[float]],
@@ -218,14 +221,14 @@ def _rows(
 ) -> list[dict[str, Any]]:
     bandwidth = session.roofline(model.threads, model.isa).bandwidth
     engines = [
-        ("tercet", f"{model.packing}, {model.choice.head} head", model.model_bytes),
+        ("tercet", f"{model.packing}, {model.choice.head} head", model.model_bytes, bytes_per_token),
         *(
-            (peer.name, f"{peer.type}, {peer.head} head", size)
+            (peer.name, f"{peer.type}, {peer.head} head", size, size)
             for peer, size in zip(peers, sizes, strict=True)
         ),
     ]
     rows = []
-    for index, (engine, form, num_bytes) in enumerate(engines):
+    for index, (engine, form, num_bytes, token_bytes) in enumerate(engines):
         rates = Spread.of([one[index] for one in rounds])
         row: dict[str, Any] = {
             "engine": engine,
@@ -238,7 +241,9 @@ def _rows(
             "threads": model.threads,
         }
         row |= (
-            {"prompt_tokens": prompt} if prompt else {"bandwidth_share": rates.median * num_bytes / bandwidth}
+            {"prompt_tokens": prompt}
+            if prompt
+            else {"bandwidth_share": rates.median * token_bytes / bandwidth}
         )
         rows.append(row)
     return rows

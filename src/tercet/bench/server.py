@@ -8,8 +8,9 @@ both; whoever is not asked sleeps. From that
     the gain of sharing    tokens a second of many streams / those of one stream
     the prefix cache       seconds to the first text of a prompt whose beginning was read before / of one
                            that is new
-    the event loop         the slowest answer to `/livez` while the engine computed, as a client saw it, which
-                           is longer than any block of the loop; and how late the loop woke, as it told itself
+    the event loop         the slowest answer to `/livez` while the engine computed (in the warm-up), as a client
+                           saw it, which is longer than any block of the loop; and how late the loop woke, as it
+                           told itself
 
 The clients share the machine with the server: their work counts as a cost of HTTP.
 """
@@ -158,7 +159,7 @@ class _Bench:
             self._session.progress(f"{count} streams: {what}, the engine alone")
             alone = self._engine_rate(prompts)
             self._session.progress(f"{count} streams: {what}, over HTTP")
-            with self._probing():
+            with contextlib.nullcontext() if run else self._probing():  # probes would count as a cost
                 answers = stream_all(self._server.base_url, prompts, self._tokens)
             if run:
                 engine.append(alone)
