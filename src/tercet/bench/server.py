@@ -8,9 +8,9 @@ both; whoever is not asked sleeps. From that
     the gain of sharing    tokens a second of many streams / those of one stream
     the prefix cache       seconds to the first text of a prompt whose beginning was read before / of one
                            that is new
-    the event loop         the slowest answer to `/livez` while the engine computed (in the warm-up), as a client
-                           saw it, which is longer than any block of the loop; and how late the loop woke, as it
-                           told itself
+    the event loop         the slowest answer to `/livez` while the engine computed (in the warm-up), as a
+                           client saw it, which is longer than any block of the loop; and how late the loop
+                           woke, as it told itself
 
 The clients share the machine with the server: their work counts as a cost of HTTP.
 """
