@@ -184,7 +184,8 @@ def test_in_company(
 def test_in_company_with_little_memory(
     serve: Callable[..., Server], company: Callable[[Server], None]
 ) -> None:
-    with LLM(scenario="mobile") as llm:
+    # The scenario's cache, and not its memory: that is the whole process's, and this one has run other tests.
+    with LLM(kv_dtype="int8") as llm:
         expected = [told(generate(llm, *case)) for case in CASES]
     server = serve("--scenario", "mobile")
     company(server)
