@@ -14,6 +14,8 @@ from slow_callbacks import WATCH
 LIMIT_SECONDS = 0.05
 FIRST = "GET /livez"
 """The very first request, which puts the application together."""
+LOADING = "DrainingServer._load"
+"""Before it has ended nobody is answered but with 503."""
 SCHEMA = {
     "type": "object",
     "properties": {f"field_{number}": {"type": "string", "maxLength": 20} for number in range(30)},
@@ -69,5 +71,6 @@ def test_no_request_keeps_the_loop(serve: Callable[..., Server], tmp_path: Path)
         for one in streams:
             one.result()
     server.stop()
-    slowest = [(seconds, what) for seconds, what in json.loads(noted.read_text()) if what != FIRST]
+    noticed = json.loads(noted.read_text())
+    slowest = [(seconds, what) for seconds, what in noticed if what != FIRST and LOADING not in what]
     assert slowest[0][0] < LIMIT_SECONDS, slowest

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import socket
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
 
 from tercet.errors import ParameterError
 from tercet.server.app import create_app
@@ -185,4 +187,11 @@ class DrainingServer(uvicorn.Server):
         else:
             if self.batches is not None:
                 self.batches.start()
+            await _settle()
             self.tell("ready")
+
+
+async def _settle() -> None:
+    """Have done by now what would keep the event loop later, in the middle of somebody's answer."""
+    await run_in_threadpool(gc.collect)  # the first call imports what runs the threads
+    gc.freeze()  # programs and models stay as long as the process: no collection need look through them
