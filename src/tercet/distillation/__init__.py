@@ -1,0 +1,1 @@
+"""A full-precision teacher, a ternary student."""

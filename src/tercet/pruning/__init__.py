@@ -1,0 +1,1 @@
+"""Models made smaller by leaving out what contributes nothing, or little."""
