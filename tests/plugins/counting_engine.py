@@ -49,8 +49,18 @@ class CountingRunner:
             rows += [[float(value)] for value in sums[len(sums) - chunk.num_drawn :]]
         return np.array(rows, np.float32).reshape(len(rows), 1)
 
-    def score(self, token_ids: Sequence[int], num_cached: int, blocks: Sequence[int]) -> Logits:
-        return np.array([[value] for value in self._feed(token_ids, num_cached, blocks)], np.float32)
+    def score(
+        self,
+        sequences: Sequence[Sequence[int]],
+        num_cached: Sequence[int],
+        blocks: Sequence[Sequence[int]],
+        num_scored: Sequence[int],
+    ) -> Logits:
+        self.steps.append([len(ids) for ids in sequences])
+        rows: list[int] = []
+        for ids, begin, owned, count in zip(sequences, num_cached, blocks, num_scored, strict=True):
+            rows += self._feed(ids, begin, owned)[len(ids) - count :]
+        return np.array(rows, np.float32).reshape(len(rows), 1)
 
     def sample(self, logits: Logits, request: Request) -> int:
         return int(logits[0])

@@ -6,14 +6,13 @@ import gzip
 import lzma
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.errors import FormatError, ModelNotFoundError, StorageError
 from tercet.evaluation.documents import read_documents
-from tercet.evaluation.perplexity import ROWS_AT_A_TIME, negative_log_likelihoods, windows
+from tercet.evaluation.perplexity import windows
 
 
 def test_windows_by_hand() -> None:
@@ -33,22 +32,6 @@ def test_every_token_but_the_first_is_scored_once_with_enough_before_it(
         assert first - begin >= min(first, window - stride)
         scored.extend(range(first, end))
     assert scored == list(range(1, num_tokens))
-
-
-def test_likelihoods_are_those_of_the_softmax() -> None:
-    logits = np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]], np.float32)) + np.float32(7)
-    assert negative_log_likelihoods(logits, np.array([0, 2])) == pytest.approx(
-        [-np.log(0.5), -np.log(0.8)], rel=1e-6
-    )
-
-
-def test_huge_logits_and_many_rows_neither_overflow_nor_go_missing() -> None:
-    rows = 2 * ROWS_AT_A_TIME + 3
-    logits = np.zeros((rows, 4), np.float32)
-    logits[:, 1] = 3e38
-    nats = negative_log_likelihoods(logits, np.ones(rows, np.int64))
-    assert nats.shape == (rows,)
-    assert not nats.any()
 
 
 def test_plain_text_is_one_document(tmp_path: Path) -> None:

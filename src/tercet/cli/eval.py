@@ -58,7 +58,7 @@ def perplexity(
         return
     rate = report.tokens / report.seconds
     console.write_text(
-        f"nats per byte         {report.nats_per_byte:.4f}\n"
+        f"nats per byte         {report.nats_per_byte:.4f} ({report.bits_per_byte:.4f} bits)\n"
         f"perplexity per token  {report.perplexity_per_token:.3f}\n"
         f"text                  {report.bytes} bytes, {report.tokens} tokens, {report.documents} documents\n"
         f"windows               {report.windows} of up to {report.window_tokens} tokens, "

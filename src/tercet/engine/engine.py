@@ -28,6 +28,7 @@ import numpy.typing as npt
 
 from tercet.engine.kv_blocks import KvBlockPool
 from tercet.engine.plan import Chunk, StepLimits, plan_embedding
+from tercet.engine.reading import read_sequences
 from tercet.engine.request import Request
 from tercet.engine.scheduler import Scheduler
 from tercet.engine.speculation import Speculation
@@ -46,8 +47,14 @@ class StepRunner(Protocol):
     def run(self, chunks: Sequence[Chunk]) -> Logits:
         """Compute the chunks of one step; logits [rows, vocab] after the last `num_drawn` tokens of each."""
 
-    def score(self, token_ids: Sequence[int], num_cached: int, blocks: Sequence[int]) -> Logits:
-        """Logits [tokens, vocab] after every one of the tokens."""
+    def score(
+        self,
+        sequences: Sequence[Sequence[int]],
+        num_cached: Sequence[int],
+        blocks: Sequence[Sequence[int]],
+        num_scored: Sequence[int],
+    ) -> Logits:
+        """Logits [rows, vocab] after the last `num_scored` tokens of each sequence."""
 
     def embed(
         self, sequences: Sequence[Sequence[int]], blocks: Sequence[Sequence[int]], step_tokens: int
@@ -163,13 +170,25 @@ class Engine:
 
     def score(self, token_ids: Sequence[int]) -> Logits:
         """Logits [tokens, vocab] of one sequence, computed in chunks beside whatever else is running."""
-        with self._exclusively(), self._blocks([len(token_ids)]) as blocks:
-            size = self.limits.max_step_tokens
-            parts = [
-                self.runner.score(token_ids[begin : begin + size], begin, blocks[0])
-                for begin in range(0, len(token_ids), size)
-            ]
-            return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        parts: list[Logits] = []
+        self.read([token_ids], [0], lambda index, position, logits: parts.append(logits))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def read(
+        self,
+        sequences: Sequence[Sequence[int]],
+        firsts: Sequence[int],
+        seen: Callable[[int, int, Logits], None],
+        salt: bytes = b"",
+    ) -> None:
+        """Hand over the logits of sequences from a position on; see `tercet.engine.reading`.
+
+        Other callers wait until all have been read, so give as many as fit into a few steps.
+        """
+        with self._exclusively():
+            needed = max((self.pool.blocks_for(len(ids)) for ids in sequences), default=0)
+            self._wait_for_blocks(needed)
+            read_sequences(self.runner, self.pool, self.limits, sequences, firsts, seen, salt)
 
     def embed(self, sequences: Sequence[Sequence[int]]) -> Logits:
         """Final states [S, hidden] of the last tokens of S sequences, as many at once as fit into a step."""
@@ -186,13 +205,16 @@ class Engine:
     def _blocks(self, lengths: Sequence[int]) -> Iterator[list[list[int]]]:
         """Own blocks for sequences of these lengths for a while."""
         counts = [self.pool.blocks_for(length) for length in lengths]
-        while self.pool.num_available < sum(counts) and self._scheduler.running:
-            self._step(admits=False)  # running requests hold the rest; they end, and no others begin
+        self._wait_for_blocks(sum(counts))
         owned = [self.pool.allocate(count) for count in counts]
         try:
             yield owned
         finally:
             self.pool.release(itertools.chain.from_iterable(owned))
+
+    def _wait_for_blocks(self, count: int) -> None:
+        while self.pool.num_available < count and self._scheduler.running:
+            self._step(admits=False)  # running requests hold the rest; they end, and no others begin
 
     # One step ---------------------------------------------------------------------------------------
 

@@ -94,12 +94,23 @@ class MockRunner:
                 rows.append(self._logits(chunk.request.tokens(0, length)))
         return np.array(rows, np.float32).reshape(len(rows), self.vocab_size)
 
-    def score(self, token_ids: Sequence[int], num_cached: int, blocks: Sequence[int]) -> Logits:
-        """Logits [tokens, vocab] after every one of the tokens; arithmetic forgets those before."""
+    def score(
+        self,
+        sequences: Sequence[Sequence[int]],
+        num_cached: Sequence[int],
+        blocks: Sequence[Sequence[int]],
+        num_scored: Sequence[int],
+    ) -> Logits:
+        """Logits [rows, vocab] after the last tokens of each sequence; arithmetic forgets those before."""
         self._begin_step()
         if self._runner is not None:
-            return self._runner.score(token_ids, num_cached, blocks)
-        return np.stack([self._logits(token_ids[: index + 1]) for index in range(len(token_ids))])
+            return self._runner.score(sequences, num_cached, blocks, num_scored)
+        rows = [
+            self._logits(ids[: end + 1])
+            for ids, count in zip(sequences, num_scored, strict=True)
+            for end in range(len(ids) - count, len(ids))
+        ]
+        return np.array(rows, np.float32).reshape(len(rows), self.vocab_size)
 
     def embed(
         self, sequences: Sequence[Sequence[int]], blocks: Sequence[Sequence[int]], step_tokens: int

@@ -43,11 +43,18 @@ class Runner:
             rows,
         )
 
-    def score(self, token_ids: Sequence[int], num_cached: int, blocks: Sequence[int]) -> Logits:
-        """Logits [tokens, vocab] after every one of these tokens, which follow `num_cached` cached ones."""
-        rows = range(len(token_ids))
-        compute = partial(self.decoder.forward, full_rows=rows)
-        return self._compute(compute, [token_ids], [num_cached], [blocks], rows)
+    def score(
+        self,
+        sequences: Sequence[Sequence[int]],
+        num_cached: Sequence[int],
+        blocks: Sequence[Sequence[int]],
+        num_scored: Sequence[int],
+    ) -> Logits:
+        """Logits [rows, vocab] after the last `num_scored` tokens of each sequence, behind cached ones."""
+        ends = itertools.accumulate(len(ids) for ids in sequences)
+        rows = [row for end, count in zip(ends, num_scored, strict=True) for row in range(end - count, end)]
+        compute = partial(self.decoder.forward, full_rows=range(len(rows)))
+        return self._compute(compute, sequences, num_cached, blocks, rows)
 
     def embed(
         self, sequences: Sequence[Sequence[int]], blocks: Sequence[Sequence[int]], step_tokens: int

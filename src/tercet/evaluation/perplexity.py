@@ -2,7 +2,8 @@
 
 Each token but the first costs -ln p(token | those before it) nats; a text costs their sum. Divided by the
 tokens and exponentiated that is the perplexity, which depends on the tokenizer; divided by the bytes of the
-text it is nats per byte, which does not, so that models with different vocabularies compare.
+text it is nats per byte (or bits per byte, in units of ln 2), which does not, so that models with different
+vocabularies compare.
 
 A text longer than the window is read in windows that overlap: each begins `stride` tokens after the one
 before and scores only the tokens that no earlier one has scored, so every token is scored once, with at
@@ -17,13 +18,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from tercet.errors import ParameterError
+from tercet.evaluation.scoring import score_continuations
 from tercet.llm import LLM
-
-ROWS_AT_A_TIME = 64  # float64 rows of a large vocabulary are a megabyte each
 
 
 @dataclass(frozen=True)
@@ -32,6 +29,7 @@ class PerplexityReport:
 
     model: str
     nats_per_byte: float
+    bits_per_byte: float
     perplexity_per_token: float
     nats_per_token: float
     total_nats: float
@@ -73,9 +71,13 @@ def measure_perplexity(
         ids, skipped_bytes = _token_ids(llm, document)
         num_documents += 1
         num_bytes += len(document.encode()) - skipped_bytes
-        for begin, first_scored, end in windows(len(ids), window, stride):
-            nats += _window_nats(llm, ids[begin:end], first_scored - begin)
-            tokens += end - first_scored
+        pairs = (
+            (ids[begin:first_scored], ids[first_scored:end])
+            for begin, first_scored, end in windows(len(ids), window, stride)
+        )
+        for scores in score_continuations(llm, pairs):
+            nats -= scores.total
+            tokens += len(scores.log_probabilities)
             num_windows += 1
             progress(tokens, nats)
     if tokens == 0 or num_bytes == 0:
@@ -83,6 +85,7 @@ def measure_perplexity(
     return PerplexityReport(
         model=llm.name,
         nats_per_byte=nats / num_bytes,
+        bits_per_byte=nats / num_bytes / math.log(2),
         perplexity_per_token=math.exp(nats / tokens),
         nats_per_token=nats / tokens,
         total_nats=nats,
@@ -107,24 +110,6 @@ def windows(num_tokens: int, window: int, stride: int) -> Iterable[tuple[int, in
         yield begin, scored, end
         scored = end
         begin += stride
-
-
-def negative_log_likelihoods(
-    logits: npt.NDArray[np.float32], targets: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float64]:
-    """-ln softmax(logits)[target] of each row, in float64. Shapes: [rows, vocab], [rows] -> [rows]."""
-    parts = [np.empty(0)]
-    for start in range(0, len(targets), ROWS_AT_A_TIME):
-        rows = logits[start : start + ROWS_AT_A_TIME].astype(np.float64)
-        rows -= rows.max(axis=1, keepdims=True)
-        chosen = rows[np.arange(len(rows)), targets[start : start + ROWS_AT_A_TIME]]
-        parts.append(np.log(np.exp(rows).sum(axis=1)) - chosen)
-    return np.concatenate(parts)
-
-
-def _window_nats(llm: LLM, ids: list[int], first_scored: int) -> float:
-    logits = llm.logits(ids[:-1])  # after token i they predict token i + 1
-    return float(negative_log_likelihoods(logits[first_scored - 1 :], np.asarray(ids[first_scored:])).sum())
 
 
 def _token_ids(llm: LLM, document: str) -> tuple[list[int], int]:

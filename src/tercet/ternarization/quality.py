@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tercet.evaluation.scoring import log_probabilities
 from tercet.models.loading import LoadedModel
 from tercet.models.tensor_names import is_ternary
 from tercet.quantization.ternary_tensor import TernaryTensor
@@ -139,7 +140,7 @@ def _compared_logits(
     for start in range(0, last, ROWS_AT_A_TIME):
         rows = slice(start, min(start + ROWS_AT_A_TIME, last))
         targets = ids[rows.start + 1 : rows.stop + 1]
-        log_p, log_q = (_log_probabilities(h[rows] @ head.T) for h, head in zip((x, y), heads, strict=True))
+        log_p, log_q = (log_probabilities(h[rows] @ head.T) for h, head in zip((x, y), heads, strict=True))
         chosen = np.arange(len(targets)), targets
         sums += (
             -log_p[chosen].sum(),
@@ -148,13 +149,6 @@ def _compared_logits(
             (log_p.argmax(axis=1) == log_q.argmax(axis=1)).sum(),
         )
     return sums
-
-
-def _log_probabilities(logits: Array) -> NDArray[np.float64]:
-    rows = logits.astype(np.float64)
-    rows -= rows.max(axis=1, keepdims=True)
-    rows -= np.log(np.exp(rows).sum(axis=1, keepdims=True))
-    return rows
 
 
 def _relative(difference: Array, whole: Array) -> float:
