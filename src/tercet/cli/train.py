@@ -33,6 +33,13 @@ def train(
     config: Annotated[
         Path | None, typer.Option(help="A settings.json (every run folder has one) instead of a preset.")
     ] = None,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="Start from the weights of this folder (a checkpoint, or a BitNetForCausalLM folder with "
+            "masters), with its model and tokenizer, in a new run with a new schedule."
+        ),
+    ] = None,
     second_stage: Annotated[
         Path | None,
         typer.Option(help="Folder of tokens for stage 2 of the schedule; default: the same data."),
@@ -58,12 +65,23 @@ def train(
     from tercet.training.loop import train as run_training
     from tercet.training.settings import TrainingSettings
     from tercet.training.settings import preset as preset_of
+    from tercet.training.start import starting_point
 
     settings_path = output / "settings.json"
     if resume and settings_path.exists() and config is None:
         config = settings_path
     settings = TrainingSettings.load(config) if config else preset_of(preset)
     changes = {"batch_size": batch_size, "context": context, "seed": seed}
+    if init_from is not None:
+        model = starting_point(init_from).config
+        changes["context"] = context or min(settings.context, model.max_context)
+        schedule = settings.schedule
+        if config is None:  # the weights are ternary already: there is nothing to lead them to
+            schedule = dataclasses.replace(schedule, quantization_warmup_steps=0)
+        settings = dataclasses.replace(
+            settings, model=model, context=changes["context"], init_from=str(init_from.resolve()),
+            schedule=schedule,
+        )  # fmt: skip
     settings = dataclasses.replace(
         settings,
         schedule=dataclasses.replace(settings.schedule, num_steps=steps or settings.schedule.num_steps),
@@ -112,6 +130,7 @@ def _token_folder(data: list[Path], output: Path, settings: TrainingSettings) ->
     """The folder of tokens to train on, made from text files once and kept in the run folder."""
     from tercet.errors import ParameterError
     from tercet.training.preparation import prepare_tokens
+    from tercet.training.start import starting_point
 
     if len(data) == 1 and data[0].is_dir():
         return data[0]
@@ -125,5 +144,6 @@ def _token_folder(data: list[Path], output: Path, settings: TrainingSettings) ->
             settings.model.vocab_size,
             settings.context,
             lambda stage: print(stage, file=sys.stderr),
+            tokenizer=starting_point(Path(settings.init_from)).tokenizer() if settings.init_from else None,
         )
     return tokens

@@ -32,6 +32,7 @@ from tercet.training.model import TernaryDecoder
 from tercet.training.optimizers import Optimizers, gradient_norm
 from tercet.training.run_log import RunLog
 from tercet.training.settings import TrainingSettings
+from tercet.training.start import check_same_tokenizer, starting_point
 from tercet.training.windows import Windows
 
 LOG_EVERY = 10
@@ -104,10 +105,15 @@ def train(
             f"with {settings.accumulation} accumulation steps each"
         )
     model = TernaryDecoder(settings.model, settings.ternary)
-    model.initialize(settings.seed)
+    found = checkpoints(run) if resume else []
+    if settings.init_from and not found:
+        start = starting_point(Path(settings.init_from))
+        check_same_tokenizer(data, tokenizer, start.tokenizer(), start.folder)
+        start.load_into(model)
+    else:
+        model.initialize(settings.seed)
     model.to(accelerator.device)
     optimizers = Optimizers(model, settings.optimizer)
-    found = checkpoints(run) if resume else []
     step = load_checkpoint(found[-1], model, optimizers, settings) if found else 0
     run.mkdir(parents=True, exist_ok=True)
     log = RunLog(run, step) if accelerator.is_main_process else None

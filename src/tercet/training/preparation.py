@@ -10,6 +10,8 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from tokenizers import Tokenizer
+
 from tercet.errors import TrainingError
 from tercet.training.corpus import (
     Document,
@@ -29,17 +31,21 @@ def prepare_tokens(
     vocab_size: int,
     context: int,
     on_stage: Callable[[str], None] = lambda stage: None,
+    tokenizer: Tokenizer | None = None,
 ) -> None:
     """Train a tokenizer of `vocab_size` on the corpus `files` and write the token folder `folder`.
+
+    A model that exists already brings its `tokenizer`; then none is trained.
 
     Raises:
         FormatError: a line of a file is not a document; the message names file and line.
         TrainingError: a file is missing, or there are too few documents to hold any out.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    on_stage("training the tokenizer")
-    texts = (text for document in read_documents(files) for text in document_texts(document))
-    tokenizer = train_tokenizer(texts, vocab_size)
+    if tokenizer is None:
+        on_stage("training the tokenizer")
+        texts = (text for document in read_documents(files) for text in document_texts(document))
+        tokenizer = train_tokenizer(texts, vocab_size)
     save_tokenizer(tokenizer, folder, context)
     parts = {}
     for name, wanted in (("train", False), ("valid", True)):

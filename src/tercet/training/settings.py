@@ -42,6 +42,8 @@ class TrainingSettings:
     checkpoint_every: int = 250
     keep_checkpoints: int = 2
     sample_prompt: str = "Once upon a time"
+    init_from: str = ""
+    """Folder whose weights the run starts from; empty: weights drawn from `seed`."""
 
     def __post_init__(self) -> None:
         for name in ("context", "batch_size", "accumulation", "evaluate_every", "evaluation_windows",
