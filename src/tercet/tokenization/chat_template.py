@@ -89,6 +89,11 @@ class ChatTemplate:
         except TemplateError as error:
             raise FormatError(f"the chat template is not valid: {error}") from error
 
+    @property
+    def control_ids(self) -> frozenset[int]:
+        """The ids of the control tokens that a conversation can hold."""
+        return self._tokenizer.special_ids
+
     def encode(
         self,
         messages: Sequence[Message],
