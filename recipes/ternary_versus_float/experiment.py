@@ -41,7 +41,7 @@ BATCH = 16
 STEPS = 1250  # times BATCH times CONTEXT: 5.1 M tokens
 TRIAL_STEPS = 250
 SEEDS = (0, 1)
-RATES = {"ternary": (0.01, 0.02, 0.04), "float": (0.005, 0.01, 0.02)}
+RATES = {"ternary": (0.01, 0.02, 0.04, 0.08), "float": (0.01, 0.02, 0.04)}
 
 
 def shape(hidden: int, ffn: int, layers: int, heads: int) -> ModelConfig:
