@@ -78,7 +78,7 @@ def _read_turn(message: Mapping[str, Any], place: str) -> list[Turn]:
     if role is None:
         told = f"the role {name!r}" if name is not None else f"no role ({', '.join(map(str, message))})"
         raise RowError(f"{place} has {told}; the roles are system, user, assistant and tool")
-    key = next((key for key in ("content", "value", "text") if key in message), None)
+    key = next((key for key in ("content", "value", "text") if message.get(key) is not None), None)
     calls = _calls(message, place) if role == "assistant" else ()
     if key is None and not calls:
         raise RowError(f"{place} has no content; it has {', '.join(map(str, message))}")

@@ -10,6 +10,7 @@ packing     several short examples in one sequence
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tercet.data.encoding import Encoder
@@ -45,6 +46,8 @@ def prepare(
     columns: Mapping[str, str] | None = None,
     skip_bad_rows: bool = False,
     control_tokens: bool = False,
+    subset: str | None = None,
+    split: str = "train",
     begin: int | None = None,
     ends: Sequence[int] = (),
 ) -> PreparedData:
@@ -58,7 +61,8 @@ def prepare(
             (`tercet.tokenization.plain_template`).
         max_length: most tokens of a sequence.
         max_samples: how many rows to use, from the first on; 0 uses all.
-        validation: where the rows for validation are; None holds some of the others out.
+        validation: where the rows for validation are, or the name of another split of `source`; None holds
+            some of the others out.
         validation_share: which share of the rows is held out then; 0 holds none out.
         completion_only: learn the answers only, and not the questions.
         packing: put several short examples into one sequence.
@@ -66,6 +70,8 @@ def prepare(
         columns: purpose -> name of the column, where it is none of those that are known (see `COLUMNS`).
         skip_bad_rows: skip and count rows that cannot be read; otherwise the first is an error.
         control_tokens: read the texts of control tokens in plain text as these tokens.
+        subset: which configuration of a data set on the Hub.
+        split: which split of a data set on the Hub, or of a folder with files `train.jsonl`, `test.jsonl`.
         begin: the token that is put before plain text; the model's `bos_token_id`.
         ends: the tokens that end an answer, the one that ends a text first; the model's `eos_token_ids`.
 
@@ -82,14 +88,15 @@ def prepare(
         bos = "" if begin is None else tokenizer.token_bytes(begin).decode("utf-8", "replace")
         template = ChatTemplate(PLAIN_TEMPLATE, tokenizer, bos_token=bos)
     encoder = Encoder(tokenizer, template, max_length, completion_only, control_tokens, begin, tuple(ends))
-    rows = open_source(source)
+    rows = open_source(source, subset, split)
     report = PreparationReport(rows.name, max_length=max_length)
     reader = _Reader(encoder, report, columns or {}, skip_bad_rows, max_samples)
     used = reader.read(rows.rows)
     if not used:
         raise TrainingError(_nothing(rows.name, report))
     if validation is not None:
-        aside = open_source(validation)
+        is_split = isinstance(validation, str) and validation.isidentifier() and not Path(validation).exists()
+        aside = open_source(source, subset, str(validation)) if is_split else open_source(validation, subset)
         train, valid = used, reader.read(aside.rows)
         if not valid:
             raise TrainingError(_nothing(aside.name, report))

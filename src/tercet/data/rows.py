@@ -12,7 +12,7 @@ from typing import Any
 
 from tercet.errors import FormatError
 
-__all__ = ["Fields", "Row", "RowError", "UnusableRowError"]
+__all__ = ["Fields", "Row", "RowError", "UnusableRowError", "just"]
 
 Fields = Mapping[str, Any]
 
@@ -49,3 +49,8 @@ class Row:
 def _kind(value: object) -> str:
     names = {list: "a list", type(None): "null", bool: "a boolean", int: "a number", float: "a number"}
     return names.get(type(value), f"a {type(value).__name__}")
+
+
+def just(value: object) -> object:
+    """The value of a row that has been read already."""
+    return value

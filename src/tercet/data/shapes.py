@@ -15,6 +15,7 @@ told with `columns`: `{"prompt": "dialogue", "answer": "summary"}`.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -226,6 +227,8 @@ def _segments(value: object) -> Segments:
 
 def _text(found: tuple[str, Any], what: str) -> str:
     name, value = found
+    if isinstance(value, float) and math.isnan(value):  # how pandas says that a cell is empty
+        value = None
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         value = str(value)
     if value is None or (isinstance(value, str) and not value.strip()):
