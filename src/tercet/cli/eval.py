@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tercet.cli import options
+
+if TYPE_CHECKING:
+    from tercet.evaluation.results import Report
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 
@@ -65,3 +68,70 @@ def perplexity(
         f"{report.stride_tokens} of them new\n"
     )
     console.told().print(f"{report.model} · {report.seconds:.1f} s · {rate:.0f} tokens/s", style="dim")
+
+
+@app.command()
+def tasks(
+    names: Annotated[str, typer.Argument(help="Tasks, with commas between them; `all` for every one.")],
+    data: Annotated[Path, typer.Option(help="Folder with the data, see the guide.")],
+    model: options.Model = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Only the first documents of each task.", show_default=False)
+    ] = None,
+    shots: Annotated[
+        int | None,
+        typer.Option(help="Examples before each question (default: as published).", show_default=False),
+    ] = None,
+    chat: Annotated[bool, typer.Option("--chat", help="Ask through the model's chat template.")] = False,
+    run_code: Annotated[
+        bool, typer.Option("--run-code", help="Run programs that the model writes, in a sandbox.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write figures and documents as JSON.", show_default=False),
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a table to post.")] = False,
+    threads: options.Threads = None,
+    isa: options.Isa = None,
+    json: options.Json = False,
+) -> None:
+    """Ask a model the questions of public benchmarks, and count what it gets right."""
+    from tercet.cli import console
+    from tercet.evaluation.results import markdown as page
+    from tercet.evaluation.results import write_report
+    from tercet.evaluation.running import TaskSettings, run_tasks
+    from tercet.evaluation.tasks import TASKS, find_tasks
+    from tercet.llm import LLM
+
+    chosen = find_tasks(names, allows_code=run_code)
+    settings = TaskSettings(data, limit, shots, chat, run_code)
+    with console.progress("Loading the model"):
+        llm = LLM(model, threads=threads, isa=isa)
+    with console.progress("Asking") as show:
+        report = run_tasks(
+            llm,
+            chosen,
+            settings,
+            lambda task, count, figure: show(f"{task}: {count} documents, {100 * figure:.1f} %"),
+        )
+    if output is not None:
+        write_report(report, output)
+    if json:
+        console.write_json(report.to_dict())
+    elif markdown:
+        console.write_text(page(report, {name: task.title for name, task in TASKS.items()}))
+    else:
+        console.write_text(_table(report))
+
+
+def _table(report: Report) -> str:
+    """Figures line by line, the published one beside the main figure."""
+    from tercet.evaluation.results import main_first, notes, shown
+
+    lines = []
+    for task in report.tasks:
+        for name, figure in main_first(task):
+            published = report.published.get(task.task) if name == task.main else None
+            beside = "" if published is None else f"   published {published:.2f}"
+            lines.append(f"{task.task:<18}{name:<28}{shown(name, figure):>16}{beside}")
+    return "\n".join([*lines, "", *notes(report.tasks)]) + "\n"

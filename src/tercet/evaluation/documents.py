@@ -23,7 +23,7 @@ def read_documents(path: Path, field: str = "text") -> Iterator[str]:
         ModelNotFoundError, StorageError: the file is not there, or cannot be read.
         FormatError: it is not UTF-8, or a line is not what it should be.
     """
-    text = _read_text(path)
+    text = read_text(path)
     if ".jsonl" not in path.suffixes:
         yield text
         return
@@ -32,7 +32,8 @@ def read_documents(path: Path, field: str = "text") -> Iterator[str]:
             yield _document(line, f"{path}, line {number}", field)
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return the text of a file, unpacked; raises what `read_documents` raises."""
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
