@@ -83,7 +83,7 @@ def file_format() -> str:
 
 def shapes() -> str:
     """The named shapes with their dimensions and sizes."""
-    from tercet.models.config import SHAPES
+    from tercet.models.shapes import SHAPES
 
     columns = ("hidden_size", "ffn_size", "num_layers", "num_heads", "num_kv_heads", "head_dim", "vocab_size")
     lines = [

@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 
 from tercet.formats.huggingface.names import TensorNames
-from tercet.models.config import ModelConfig, shape
+from tercet.models.config import ModelConfig
+from tercet.models.shapes import shape
 from tercet.models.tensor_names import is_ternary, tensor_shapes
 from tercet.quantization.activations import absmax_int8
 from tercet.quantization.weights import absmean_ternary

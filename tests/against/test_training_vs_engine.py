@@ -58,7 +58,7 @@ def torch_logits(model: TernaryDecoder, tokens: np.ndarray) -> np.ndarray:
 def test_float_activations(tmp_path: Path) -> None:
     config = dataclasses.replace(TINY_CONFIG, quantize_activations=False)
     model, file = opened(trained(dataclasses.replace(TINY_CONFIG), 1), tmp_path / "run")
-    model.quantization.int8_activations = False
+    model.quantization.activation_rule = "none"
     loaded = load_model(file)
     tokens = random_tokens(config, NUM_TOKENS)
     ours, theirs = torch_logits(model, tokens), logits_of(Decoder(config, loaded.weights, 2), tokens)

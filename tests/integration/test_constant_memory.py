@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from large_folders import converted, write_masters
-from tercet.models.config import SHAPES
+from tercet.models.shapes import SHAPES
 
 MB = 10**6
 SHORT = dataclasses.replace(

@@ -20,7 +20,7 @@ pytest.importorskip("accelerate", reason="accelerate (extra 'train') is not inst
 from safetensors.numpy import load_file  # noqa: E402
 
 from tercet.errors import FormatError, StorageError, TrainingError  # noqa: E402
-from tercet.models.config import shape  # noqa: E402
+from tercet.models.shapes import shape  # noqa: E402
 from tercet.training import checkpoint as checkpoint_module  # noqa: E402
 from tercet.training.checkpoint import checkpoints  # noqa: E402
 from tercet.training.corpus import read_description, read_documents  # noqa: E402

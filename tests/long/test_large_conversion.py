@@ -13,7 +13,7 @@ import pytest
 
 from large_folders import converted, write_masters
 from long_results import RecordLongResult
-from tercet.models.config import SHAPES
+from tercet.models.shapes import SHAPES
 
 MB = 10**6
 LIMIT = 4000 * MB

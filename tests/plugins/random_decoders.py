@@ -11,10 +11,11 @@ import numpy.typing as npt
 from tercet.formats.floats import from_float32
 from tercet.formats.matrices import FloatMatrix, PackedMatrix
 from tercet.kernels.decoder import Decoder, KvCache
-from tercet.models.config import ModelConfig, shape
+from tercet.models.config import ModelConfig
 from tercet.models.random_weights import RandomStyle, random_weights
 from tercet.models.rope_scaling import RopeScaling
 from tercet.models.rotation import Rotation
+from tercet.models.shapes import shape
 from tercet.quantization.packings import packing as packing_of
 from tercet.quantization.ternary_tensor import TernaryTensor
 

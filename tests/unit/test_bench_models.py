@@ -13,8 +13,8 @@ from tercet.bench.random_model import RandomModel
 from tercet.bench.random_tokenizer import random_tokenizer_json
 from tercet.errors import ParameterError
 from tercet.formats.matrices import FloatMatrix, PackedMatrix, PlaneMatrix
-from tercet.models.config import SHAPES
 from tercet.models.loading import load_model
+from tercet.models.shapes import SHAPES
 
 TINY = SHAPES["tiny"]
 

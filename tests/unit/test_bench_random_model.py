@@ -7,7 +7,8 @@ import pytest
 
 from tercet.bench.random_model import RandomModel
 from tercet.formats.matrices import FloatMatrix, PackedMatrix
-from tercet.models.config import SHAPES, ModelConfig
+from tercet.models.config import ModelConfig
+from tercet.models.shapes import SHAPES
 from tercet.models.tensor_names import is_ternary, tensor_shapes
 from tercet.quantization.packings import PACKINGS
 from tercet.quantization.packings.statistics import count_zeros

@@ -24,8 +24,8 @@ from tercet.engine.memory_plan import (
     weights_bytes,
 )
 from tercet.kernels.decoder import Decoder, KvCache
-from tercet.models.config import shape
 from tercet.models.loading import load_model
+from tercet.models.shapes import shape
 from tiny_models import TINY_CONFIG
 
 KIB = 1 << 10

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from tercet.errors import ParameterError
-from tercet.models.config import ModelConfig, shape
+from tercet.models.config import ModelConfig
 from tercet.models.random_weights import RandomStyle, random_weights
+from tercet.models.shapes import shape
 from tercet.models.tensor_names import is_ternary, tensor_shapes
 from tercet.quantization.ternary_tensor import TernaryTensor
 from tercet.reference import ReferenceDecoder

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tercet.errors import ContextLengthError, ParameterError
-from tercet.models.config import shape
 from tercet.models.random_weights import random_weights
+from tercet.models.shapes import shape
 from tercet.quantization.activations import absmax_int8
 from tercet.quantization.ternary_tensor import TernaryTensor
 from tercet.reference import ReferenceDecoder

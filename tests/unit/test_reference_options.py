@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from tercet.errors import UnsupportedModelError
-from tercet.models.config import ModelConfig, shape
+from tercet.models.config import ModelConfig
 from tercet.models.random_weights import RandomStyle, random_weights
 from tercet.models.rope_scaling import RopeScaling
 from tercet.models.rotation import Rotation
+from tercet.models.shapes import shape
 from tercet.models.tensor_names import is_ternary
 from tercet.quantization.ternary_tensor import TernaryTensor
 from tercet.reference import ReferenceDecoder

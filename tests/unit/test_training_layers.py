@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="torch (extra 'train') is not instal
 
 from tercet.errors import ParameterError  # noqa: E402
 from tercet.formats.huggingface.names import TensorNames  # noqa: E402
-from tercet.models.config import shape  # noqa: E402
+from tercet.models.shapes import shape  # noqa: E402
 from tercet.models.tensor_names import is_ternary  # noqa: E402
 from tercet.quantization.activations import absmax_int8  # noqa: E402
 from tercet.quantization.weights import absmean_ternary  # noqa: E402

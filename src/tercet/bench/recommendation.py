@@ -21,11 +21,12 @@ from tercet.errors import MemoryLimitError, TercetError
 from tercet.formats.tercet.layout import data_bytes
 from tercet.kernels.introspection import read_bandwidth
 from tercet.kernels.isa import choose_isa
-from tercet.models.config import SHAPES, ModelConfig
+from tercet.models.config import ModelConfig
 from tercet.models.downloads import downloads
 from tercet.models.loading import LoadedModel, TensorInfo, load_model
 from tercet.models.profiles import SCENARIOS, EngineSettings, engine_settings
 from tercet.models.registry import known_models, resolve
+from tercet.models.shapes import SHAPES
 from tercet.models.tensor_names import is_ternary, tensor_shapes
 
 __all__ = ["Fit", "Recommendation", "recommend"]

@@ -21,9 +21,10 @@ from tercet.errors import ParameterError
 from tercet.formats.matrices import FloatMatrix, PackedMatrix, PlaneMatrix
 from tercet.kernels.decoder import Decoder, KvCache
 from tercet.kernels.sampling import sample
-from tercet.models.config import ModelConfig, shape
+from tercet.models.config import ModelConfig
 from tercet.models.loading import load_model
 from tercet.models.registry import resolve
+from tercet.models.shapes import shape
 from tercet.quantization.planes import planes
 from tercet.sampling.params import SamplingParams
 

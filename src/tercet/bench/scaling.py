@@ -17,7 +17,7 @@ from tercet.bench.session import Session
 from tercet.engine.memory import peak_resident_bytes
 from tercet.engine.processors import available_cores
 from tercet.errors import ParameterError
-from tercet.models.config import shape
+from tercet.models.shapes import shape
 
 __all__ = ["SCALING_COLUMNS", "bench_scaling", "thread_counts"]
 

@@ -5,11 +5,11 @@ One description serves every architecture. Per layer it says
     x += post_norm?( O sub_norm?( attention( Q h, K h, V h ) ) )               h = norm(x)
     x += post_norm?( Down sub_norm?( activation(Gate h) * (Up h) ) )           h = norm(x)
 
-with ternary matrices, no biases, RMSNorm, rotary positions, and int8 activations per token where
+with ternary matrices, no biases, RMSNorm, rotary positions, and activations rounded per token where
 `quantize_activations` says so. What only some architectures have is off unless it is said: norms of queries
 and keys, a norm in front of every matrix, scaled embeddings, layers that see no further than a window,
-stretched positions, a rotated basis, one vector for a text instead of logits. `SHAPES` holds the shapes that
-the literature and this project have names for.
+stretched positions, a rotated basis, one vector for a text instead of logits.
+`tercet.models.shapes` holds those that have names.
 """
 
 from __future__ import annotations
@@ -33,11 +33,17 @@ from tercet.models.rope_scaling import RopeScaling
 from tercet.models.rotation import Rotation
 from tercet.reference.rotary import inverse_frequencies
 
-__all__ = ["SHAPES", "ModelConfig", "shape"]
+__all__ = ["ACTIVATION_RULES", "WEIGHT_RULES", "ModelConfig"]
 
 MAX_LAYERS = 1024
 ACTIVATIONS = ("relu2", "silu", "gelu_tanh")
 ARCHITECTURES = ("bitnet", "llama", "qwen3", "gemma3")
+ACTIVATION_RULES = ("int8", "int4", "int4_int8")
+WEIGHT_RULES = ("absmean", "sign")
+_CHOICES = {
+    "architecture": ARCHITECTURES, "activation": ACTIVATIONS, "activation_rule": ACTIVATION_RULES,
+    "weight_rule": WEIGHT_RULES,
+}  # fmt: skip
 
 _SIZES = ("hidden_size", "ffn_size", "num_heads", "num_kv_heads", "head_dim", "vocab_size", "max_context")
 _FLAGS = (
@@ -78,7 +84,11 @@ class ModelConfig:
     tied_embeddings: bool
     """Whether the output head is the embedding matrix."""
     quantize_activations: bool = True
-    """Whether the input of every ternary matrix of a layer is rounded to int8, one scale per token."""
+    """Whether the input of every ternary matrix of a layer is rounded, one scale per token."""
+    activation_rule: str = "int8"
+    """`int8`, `int4` (BitNet v2) or `int4_int8` (BitNet a4.8; see `tercet.quantization.activations`)."""
+    weight_rule: str = "absmean"
+    """How masters become codes: `absmean`, -1, 0 and +1 (BitNet b1.58), or `sign`, -1 and +1 (BitNet)."""
     qk_norm: bool = False
     """Whether every head of queries and keys is normalized before it is turned (Qwen 3, Gemma 3)."""
     projection_norms: bool = False
@@ -112,8 +122,8 @@ class ModelConfig:
     pad_token_id: int | None = None
 
     def __post_init__(self) -> None:
-        check_choice("architecture", self.architecture, ARCHITECTURES)
-        check_choice("activation", self.activation, ACTIVATIONS)
+        for name, choices in _CHOICES.items():
+            check_choice(name, getattr(self, name), choices)
         for name in _SIZES:
             check_whole(name, getattr(self, name))
         check_whole("num_layers", self.num_layers, 1, MAX_LAYERS)
@@ -267,8 +277,14 @@ class ModelConfig:
         return self.num_ternary_weights + embeddings + self.num_layers * norms + self.hidden_size
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON-compatible values; `from_dict` is the inverse."""
+        """Return the fields as JSON-compatible values; `from_dict` is the inverse.
+
+        The two rules are left out where they are the usual ones: earlier releases read such files.
+        """
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        for name in ("activation_rule", "weight_rule"):
+            if fields[name] == getattr(type(self), name):
+                del fields[name]
         fields["eos_token_ids"] = list(self.eos_token_ids)
         for name in ("rope_scaling", "rotation"):
             fields[name] = fields[name] and fields[name].to_dict()
@@ -300,89 +316,3 @@ class ModelConfig:
             return cls(**given)
         except ParameterError as error:
             raise FormatError(f"the model config is not valid: {error}") from error
-
-
-_BITNET_2B4T: dict[str, Any] = {
-    "rope_theta": 500_000.0,
-    "rms_norm_eps": 1e-5,
-    "activation": "relu2",
-    "attention_sub_norm": True,
-    "ffn_sub_norm": True,
-    "tied_embeddings": True,
-}
-_BITNET_B158 = _BITNET_2B4T | {"rope_theta": 10_000.0, "activation": "silu"}
-_HOME = _BITNET_2B4T | {"rope_theta": 10_000.0}
-_LLAMA = _BITNET_2B4T | {
-    "architecture": "llama", "activation": "silu", "attention_sub_norm": False, "ffn_sub_norm": False,
-    "tied_embeddings": False,
-}  # fmt: skip
-_BONSAI = _LLAMA | {
-    "architecture": "qwen3", "qk_norm": True, "quantize_activations": False, "rope_theta": 1_000_000.0,
-    "rms_norm_eps": 1e-6, "head_dim": 128, "num_kv_heads": 8, "vocab_size": 151_936, "max_context": 40_960,
-    "bos_token_id": None, "eos_token_ids": (151_645,), "pad_token_id": 151_643,
-}  # fmt: skip
-_LLAMA_TOKENS: dict[str, Any] = {"bos_token_id": 1, "eos_token_ids": (2,)}
-_LLAMA3_TOKENS: dict[str, Any] = {"bos_token_id": 128_000, "eos_token_ids": (128_001, 128_009)}
-
-SHAPES: Mapping[str, ModelConfig] = {
-    # For models trained at home, in the style of 2B-4T.
-    "tiny": ModelConfig(
-        hidden_size=384, ffn_size=1024, num_layers=6, num_heads=6, num_kv_heads=2, head_dim=64,
-        vocab_size=4096, max_context=1024, **_LLAMA_TOKENS, **_HOME,
-    ),
-    "125m": ModelConfig(
-        hidden_size=768, ffn_size=2560, num_layers=12, num_heads=12, num_kv_heads=12, head_dim=64,
-        vocab_size=32_000, max_context=2048, **_LLAMA_TOKENS, **_HOME,
-    ),
-    "400m": ModelConfig(
-        hidden_size=1024, ffn_size=4096, num_layers=24, num_heads=16, num_kv_heads=16, head_dim=64,
-        vocab_size=32_000, max_context=2048, **_LLAMA_TOKENS, **_HOME,
-    ),
-    # The community's reproduction of BitNet b1.58 (1bitLLM/bitnet_b1_58-large, -xl, -3B on Hugging Face).
-    "700m": ModelConfig(
-        hidden_size=1536, ffn_size=4096, num_layers=24, num_heads=16, num_kv_heads=16, head_dim=96,
-        vocab_size=32_002, max_context=2048, pad_token_id=32_000, **_LLAMA_TOKENS, **_BITNET_B158,
-    ),
-    "1.3b": ModelConfig(
-        hidden_size=2048, ffn_size=5460, num_layers=24, num_heads=32, num_kv_heads=32, head_dim=64,
-        vocab_size=32_002, max_context=2048, pad_token_id=32_000, **_LLAMA_TOKENS, **_BITNET_B158,
-    ),
-    "3b": ModelConfig(
-        hidden_size=3200, ffn_size=8640, num_layers=26, num_heads=32, num_kv_heads=32, head_dim=100,
-        vocab_size=32_002, max_context=2048, pad_token_id=32_000, **_LLAMA_TOKENS, **_BITNET_B158,
-    ),
-    # microsoft/bitnet-b1.58-2B-4T.
-    "2b4t": ModelConfig(
-        hidden_size=2560, ffn_size=6912, num_layers=30, num_heads=20, num_kv_heads=5, head_dim=128,
-        vocab_size=128_256, max_context=4096, **_LLAMA3_TOKENS, **_BITNET_2B4T,
-    ),
-    # HF1BitLLM/Llama3-8B-1.58-100B-tokens.
-    "llama3-8b": ModelConfig(
-        hidden_size=4096, ffn_size=14_336, num_layers=32, num_heads=32, num_kv_heads=8, head_dim=128,
-        vocab_size=128_256, max_context=8192, **_LLAMA3_TOKENS, **_LLAMA,
-    ),
-    # prism-ml/Ternary-Bonsai, which are Qwen 3 with a scale for each 128 weights.
-    "bonsai-1.7b": ModelConfig(
-        hidden_size=2048, ffn_size=6144, num_layers=28, num_heads=16, **_BONSAI | {"tied_embeddings": True},
-    ),
-    "bonsai-4b": ModelConfig(
-        hidden_size=2560, ffn_size=9728, num_layers=36, num_heads=32, **_BONSAI | {"tied_embeddings": True},
-    ),
-    "bonsai-8b": ModelConfig(hidden_size=4096, ffn_size=12_288, num_layers=36, num_heads=32, **_BONSAI),
-    # No such model has been trained: the largest shape that bitnet.cpp measures its speed with.
-    "100b": ModelConfig(
-        hidden_size=8192, ffn_size=45_568, num_layers=72, num_heads=64, num_kv_heads=64, head_dim=128,
-        vocab_size=32_000, max_context=2048, **_LLAMA_TOKENS, **_HOME,
-    ),
-}  # fmt: skip
-
-
-def shape(name: str) -> ModelConfig:
-    """Return the config of a named shape, for example `2b4t`.
-
-    Raises:
-        ParameterError: no shape has this name; the message lists those that exist.
-    """
-    if name not in SHAPES:
-        raise ParameterError(f"there is no shape {name!r}; the shapes are {', '.join(SHAPES)}")
-    return SHAPES[name]

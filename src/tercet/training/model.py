@@ -15,12 +15,13 @@ from torch.nn import functional
 
 from tercet.errors import ParameterError
 from tercet.models.config import ModelConfig
+from tercet.models.tensor_names import layer_name
 from tercet.training.attention import causal_attention
 from tercet.training.bitlinear import BitLinear, Quantization
 
 _NOT_TRAINED = (
     "qk_norm", "projection_norms", "post_norms", "embedding_scale", "attention_scale", "rope_scaling",
-    "sliding_window", "pooling", "rotation",
+    "sliding_window", "pooling",
 )  # fmt: skip
 """Options of a config that this network has not; at their defaults they change nothing."""
 
@@ -55,14 +56,14 @@ def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
 class Attention(nn.Module):
     """Grouped-query causal attention with a norm before the output projection (SubLN)."""
 
-    def __init__(self, config: ModelConfig, quantization: Quantization) -> None:
+    def __init__(self, config: ModelConfig, quantization: Quantization, layer: int) -> None:
         super().__init__()
         self.config = config
         query, key = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
-        self.q_proj = BitLinear(config.hidden_size, query, quantization)
-        self.k_proj = BitLinear(config.hidden_size, key, quantization)
-        self.v_proj = BitLinear(config.hidden_size, key, quantization)
-        self.o_proj = BitLinear(query, config.hidden_size, quantization)
+        self.q_proj = BitLinear(config.hidden_size, query, quantization, layer_name(layer, "attention.q"))
+        self.k_proj = BitLinear(config.hidden_size, key, quantization, layer_name(layer, "attention.k"))
+        self.v_proj = BitLinear(config.hidden_size, key, quantization, layer_name(layer, "attention.v"))
+        self.o_proj = BitLinear(query, config.hidden_size, quantization, layer_name(layer, "attention.o"))
         self.attn_sub_norm = (
             RmsNorm(query, config.rms_norm_eps) if config.attention_sub_norm else nn.Identity()
         )
@@ -86,12 +87,18 @@ class Attention(nn.Module):
 class FeedForward(nn.Module):
     """Gated squared ReLU (or SiLU): down(norm(act(gate x) · up x))."""
 
-    def __init__(self, config: ModelConfig, quantization: Quantization) -> None:
+    def __init__(self, config: ModelConfig, quantization: Quantization, layer: int) -> None:
         super().__init__()
         self.squared_relu = config.activation == "relu2"
-        self.gate_proj = BitLinear(config.hidden_size, config.ffn_size, quantization)
-        self.up_proj = BitLinear(config.hidden_size, config.ffn_size, quantization)
-        self.down_proj = BitLinear(config.ffn_size, config.hidden_size, quantization)
+        self.gate_proj = BitLinear(
+            config.hidden_size, config.ffn_size, quantization, layer_name(layer, "ffn.gate")
+        )
+        self.up_proj = BitLinear(
+            config.hidden_size, config.ffn_size, quantization, layer_name(layer, "ffn.up")
+        )
+        self.down_proj = BitLinear(
+            config.ffn_size, config.hidden_size, quantization, layer_name(layer, "ffn.down")
+        )
         self.ffn_sub_norm = (
             RmsNorm(config.ffn_size, config.rms_norm_eps) if config.ffn_sub_norm else nn.Identity()
         )
@@ -107,12 +114,12 @@ class FeedForward(nn.Module):
 class Layer(nn.Module):
     """One pre-norm transformer layer."""
 
-    def __init__(self, config: ModelConfig, quantization: Quantization) -> None:
+    def __init__(self, config: ModelConfig, quantization: Quantization, layer: int) -> None:
         super().__init__()
         self.input_layernorm = RmsNorm(config.hidden_size, config.rms_norm_eps)
-        self.self_attn = Attention(config, quantization)
+        self.self_attn = Attention(config, quantization, layer)
         self.post_attention_layernorm = RmsNorm(config.hidden_size, config.rms_norm_eps)
-        self.mlp = FeedForward(config, quantization)
+        self.mlp = FeedForward(config, quantization, layer)
 
     def forward(self, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
         """Residual attention, then residual feed-forward, on `x` [B, T, hidden]."""
@@ -127,7 +134,7 @@ class Body(nn.Module):
     def __init__(self, config: ModelConfig, quantization: Quantization) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Layer(config, quantization) for _ in range(config.num_layers))
+        self.layers = nn.ModuleList(Layer(config, quantization, layer) for layer in range(config.num_layers))
         self.norm = RmsNorm(config.hidden_size, config.rms_norm_eps)
 
 
@@ -142,7 +149,7 @@ class TernaryDecoder(nn.Module):
         super().__init__()
         _check_trainable(config)
         self.config = config
-        self.quantization = Quantization(ternary, config.quantize_activations)
+        self.quantization = Quantization.of_model(config, ternary)
         self.model = Body(config, self.quantization)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tied_embeddings:
@@ -163,11 +170,15 @@ class TernaryDecoder(nn.Module):
 
     def logits(self, token_ids: Tensor) -> Tensor:
         """Logits [B, T, vocab] for `token_ids` [B, T]."""
+        return self.lm_head(self.states(token_ids))  # type: ignore[no-any-return]
+
+    def states(self, token_ids: Tensor) -> Tensor:
+        """What the output head is given, [B, T, hidden], for `token_ids` [B, T]."""
         length = token_ids.shape[1]
         x = self.model.embed_tokens(token_ids)
         for layer in self.model.layers:
             x = layer(x, self.cosines[:length], self.sines[:length])
-        return self.lm_head(self.model.norm(x))  # type: ignore[no-any-return]
+        return self.model.norm(x)  # type: ignore[no-any-return]
 
     def forward(self, windows: Tensor) -> Tensor:
         """Mean cross-entropy in nats a token of predicting `windows[:, 1:]`; windows: int64 [B, T + 1]."""
@@ -180,5 +191,7 @@ def _check_trainable(config: ModelConfig) -> None:
     for name in _NOT_TRAINED:
         if getattr(config, name) != defaults[name]:
             raise ParameterError(f"models with {name} are run, not trained; leave it at {defaults[name]}")
+    if config.rotation is not None and config.rotation.outputs:
+        raise ParameterError("models whose embedding is in a rotated basis are run, not trained")
     if config.activation not in ("relu2", "silu"):
         raise ParameterError(f"models are trained with relu2 or silu, not {config.activation}")

@@ -17,7 +17,8 @@ from typing import Any
 
 from tercet.environment import atomic_write
 from tercet.errors import FormatError, ParameterError
-from tercet.models.config import ModelConfig, shape
+from tercet.models.config import ModelConfig
+from tercet.models.shapes import shape
 from tercet.training.optimizers import OptimizerSettings
 from tercet.training.schedule import Schedule
 

@@ -49,9 +49,9 @@ def levels(
     from tercet.bench.levels import bench_levels
     from tercet.bench.model_store import fast_packing, write_random_model
     from tercet.errors import ParameterError
-    from tercet.models.config import shape as config_of
     from tercet.models.profiles import LEVELS
     from tercet.models.registry import DEFAULT_MODEL, resolve
+    from tercet.models.shapes import shape as config_of
 
     if model is not None and shape is not None:
         raise ParameterError(f"give a model or a shape, not both: {model} and --shape {shape}")

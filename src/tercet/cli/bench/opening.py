@@ -31,8 +31,8 @@ def open_model(
     from tercet.bench.model_store import write_random_model
     from tercet.bench.opening import bench_open
     from tercet.cli import console
-    from tercet.models.config import shape as config_of
     from tercet.models.registry import resolve
+    from tercet.models.shapes import shape as config_of
 
     with tempfile.TemporaryDirectory(prefix="tercet-") as folder, console.progress("Opening") as show:
         if model is None:
