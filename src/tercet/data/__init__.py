@@ -11,8 +11,8 @@
     report        what became of every row
     creation      rows of Python -> a file: `create_dataset`
 
-Nothing is lost in silence: a bad row is an error that names file and row, and what is skipped, left out or cut
-is counted.
+Nothing is lost in silence: a bad row is an error that names file and row, and what is skipped, left out or
+cut is counted.
 """
 
 from __future__ import annotations

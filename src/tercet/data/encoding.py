@@ -113,7 +113,7 @@ class Encoder:
             last = answer == answers[-1]
             through = whole if last else self._ids(messages[: answer + 1], False, conversation.tools)
             start = _common_length(prompt, through)
-            _check_prompt(prompt, start)
+            _check_answer(prompt, through, start)
             if start < len(prompt):
                 remarks.append(MERGED)
             if whole[: len(through)] != through:
@@ -128,7 +128,7 @@ class Encoder:
             prompt = self._ids(messages[:answer], True, conversation.tools) if answer else []
             through = self._ids(messages[: answer + 1], False, conversation.tools)
             start = _common_length(prompt, through)
-            _check_prompt(prompt, start)
+            _check_answer(prompt, through, start)
             sequences.append(self._ended(through, [(start, len(through))], True))
         return sequences, _unique([*remarks, SPLIT])
 
@@ -193,7 +193,9 @@ class Encoder:
             raise RowError(str(error)) from error
 
 
-def _check_prompt(prompt: Sequence[int], start: int) -> None:
+def _check_answer(prompt: Sequence[int], through: Sequence[int], start: int) -> None:
+    if start == len(through):
+        raise RowError("the chat template does not write the answer. Give another template")
     if len(prompt) - start > MOST_MERGED_TOKENS:
         raise RowError(
             f"the chat template writes the prompt ({len(prompt)} tokens) otherwise once the answer follows: "

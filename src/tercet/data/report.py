@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = ["PreparationReport"]
@@ -86,5 +86,4 @@ class PreparationReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The same for programs, as JSON can say it."""
-        values = asdict(self)
-        return values | {name: dict(values[name]) for name in ("shapes", "skipped", "remarks")}
+        return {name: dict(value) if isinstance(value, dict) else value for name, value in vars(self).items()}
