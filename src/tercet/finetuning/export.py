@@ -32,7 +32,7 @@ from tercet.quantization.planes import PLANES
 from tercet.quantization.ternary_tensor import TernaryTensor
 from tercet.quantization.weights import absmean_ternary, sign_binary
 
-__all__ = ["as_loaded_model", "export", "save_masters", "values_as_stored"]
+__all__ = ["as_loaded_model", "export", "has_masters_folder", "save_masters", "values_as_stored"]
 
 T = TypeVar("T")
 PACKING = "two_bit"
@@ -83,6 +83,13 @@ def export(
     return target
 
 
+def has_masters_folder(trainable: Trainable) -> bool:
+    """Say whether a folder for transformers can tell how these masters are rounded."""
+    config = trainable.config
+    usual = config.weight_rule == "absmean" and config.activation_rule == "int8" and config.rotation is None
+    return usual and config.quantize_activations
+
+
 def save_masters(trainable: Trainable, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
     """Write the model as a folder for transformers with float32 masters, and return its path.
 
@@ -122,12 +129,10 @@ def values_as_stored(trainable: Trainable) -> Iterator[None]:
 
 
 def as_loaded_model(trainable: Trainable) -> LoadedModel:
-    """Return the model as it is now, as the readers of files would: nothing is copied before it is looked up."""
+    """Return the model as it is now, as a reader of files would: made when it is looked up."""
     source = trainable.source
     ternary = set(trainable.ternary)
-    round_weights = (
-        sign_binary if getattr(trainable.config, "weight_rule", "absmean") == "sign" else absmean_ternary
-    )
+    round_weights = sign_binary if trainable.config.weight_rule == "sign" else absmean_ternary
     packings = {info.type for name, info in source.tensors.items() if name in ternary} & set(PACKINGS)
     chosen = packings.pop() if len(packings) == 1 else PACKING
 

@@ -1,7 +1,7 @@
 """What a fine-tuning is, beside model and data: one class for `FineTuner` and for `tercet finetune`.
 
-The defaults are for a ternary model of any size and some hundred to some ten thousand examples. Where a run is
-too short for them, `warmup_steps` and the intervals give way: see `tercet.finetuning.trainer`.
+The defaults suit a ternary model of any size and some hundred to some ten thousand examples. Where a run is
+too short for them, `warmup_steps` gives way, and the end is evaluated and saved whatever the intervals are.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ METHODS = ("full", "lora", "ternary-lora")
 PRECISIONS = ("bf16", "fp32")
 SCHEDULES = ("linear", "cosine", "constant")
 _COUNTS = (
-    "batch_size", "accumulation", "log_every", "save_every", "evaluate_every", "keep", "max_length", "lora_rank",
+    "batch_size", "accumulation", "log_every", "save_every", "evaluate_every", "keep", "max_length",
+    "lora_rank",
 )  # fmt: skip
 _FROM_ZERO = ("warmup_steps", "max_samples", "max_steps", "early_stopping", "seed")
 
@@ -97,7 +98,7 @@ class FineTuneSettings:
                 raise ParameterError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
         if self.load_in_8bit and self.method == "full":
             raise ParameterError(
-                "load_in_8bit keeps the model frozen in 8 bits, so it goes with --method lora; all weights are trained here"
+                "load_in_8bit keeps the model frozen in 8 bits; that goes with the method lora, not with full"
             )
 
     def to_dict(self) -> dict[str, Any]:

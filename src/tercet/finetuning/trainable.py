@@ -120,7 +120,7 @@ def load_trainable(
         path = names.module(name)
         linear = cast(nn.Linear, network.get_submodule(path))
         parent, _, attribute = path.rpartition(".")
-        setattr(network.get_submodule(parent), attribute, BitLinear.from_linear(linear, quantization))
+        setattr(network.get_submodule(parent), attribute, BitLinear.from_linear(linear, quantization, name))
     _fill(network, source)
     network.to(device=device, dtype=dtype)
     network.config.use_cache = False
@@ -151,16 +151,22 @@ def master_values(source: LoadedModel, name: str) -> npt.NDArray[np.float32]:
 def _check(source: LoadedModel) -> None:
     if source.config.pooling is not None:
         raise UnsupportedModelError(
-            f"{source.path} makes embeddings; fine-tuning learns to continue texts, and needs a model that does"
+            f"{source.path} makes embeddings; fine-tuning teaches to continue texts, which it does not"
         )
     if source.tokenizer_json is None:
         raise UnsupportedModelError(
-            f"{source.path} holds no tokenizer, so it cannot learn from texts. Convert it from a folder that has one."
+            f"{source.path} holds no tokenizer, so it cannot learn from texts. "
+            "Convert it again from a folder that has one."
         )
     names = _ternary(source)
     if not names:
         raise UnsupportedModelError(
-            f"{source.path} has no ternary matrices. Make it ternary first: tercet ternarize, or tercet distill."
+            f"{source.path} has no ternary matrices. Make it ternary first: "
+            "tercet ternarize, or tercet distill."
+        )
+    if (rotation := source.config.rotation) and {*rotation.inputs, *rotation.outputs} - set(names):
+        raise UnsupportedModelError(
+            f"{source.path} has rotated embeddings, and training rotates inputs of ternary matrices only"
         )
     for name in names:
         if (granularity := source.tensors[name].granularity) != "tensor":
@@ -177,7 +183,9 @@ def _ternary(source: LoadedModel) -> tuple[str, ...]:
 
 
 def _names(config: ModelConfig) -> TensorNames:
-    return TensorNames(family_of_model(config.to_dict()).name, "model.", NORM_SUFFIXES[0])
+    return TensorNames(
+        family_of_model({**config.to_dict(), "rotation": None}).name, "model.", NORM_SUFFIXES[0]
+    )
 
 
 def _norm_offset(config: ModelConfig, name: str) -> np.float32:
@@ -187,7 +195,9 @@ def _norm_offset(config: ModelConfig, name: str) -> np.float32:
 
 
 def _empty_network(source: LoadedModel) -> PreTrainedModel:
-    fields: Mapping[str, Any] = {**source.config.to_dict(), "quantize_activations": False}
+    # What the linear layers round is not the business of the class, but of the layers put into it.
+    plain = {"quantize_activations": False, "rotation": None}
+    fields: Mapping[str, Any] = {**source.config.to_dict(), **plain}
     try:
         description = AutoConfig.for_model(**from_model_fields(fields, "f32", "floats"))
     except ParameterError as error:

@@ -24,14 +24,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from tercet.data import Example
 from tercet.errors import StorageError, TrainingError
-from tercet.finetuning.batches import NOT_LEARNED, ExampleDataset, collate, evaluation_batches
-from tercet.finetuning.export import save_masters, values_as_stored
+from tercet.finetuning.batches import ExampleDataset, collate
+from tercet.finetuning.evaluation import network_loss
+from tercet.finetuning.export import has_masters_folder, save_masters, values_as_stored
 from tercet.finetuning.settings import FineTuneSettings
 from tercet.finetuning.trainable import Trainable
 
@@ -57,7 +57,7 @@ class TernaryTrainer(Trainer):
     def __init__(
         self,
         trainable: Trainable,
-        network: nn.Module,
+        network: Any,
         settings: FineTuneSettings,
         train: Sequence[Example],
         valid: Sequence[Example],
@@ -73,6 +73,8 @@ class TernaryTrainer(Trainer):
         callbacks: list[TrainerCallback] = [_Ends(stop, bool(valid))]
         if settings.early_stopping and valid:
             callbacks.append(EarlyStoppingCallback(settings.early_stopping))
+        if settings.gradient_checkpointing:
+            network.gradient_checkpointing_enable({"use_reentrant": False})
         super().__init__(
             model=network,
             args=_arguments(settings, folder, num_steps(settings, len(train)), bool(valid)),
@@ -119,8 +121,8 @@ class TernaryTrainer(Trainer):
         kept = complete_checkpoints(Path(self.args.output_dir))
         after = f"the last checkpoint is {kept[-1]}" if kept else "there is no checkpoint yet"
         return (
-            f"training cannot go on: in step {self.state.global_step + 1} {what}. Nothing of this step was kept; "
-            f"{after}. A lower learning rate than {self._settings.learning_rate:g} or a longer warm-up may help."
+            f"training cannot go on: in step {self.state.global_step + 1} {what}. Nothing of this step was "
+            f"kept; {after}. A lower learning rate than {self._settings.learning_rate:g} may help."
         )
 
     # Evaluation.
@@ -128,7 +130,10 @@ class TernaryTrainer(Trainer):
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """Return the mean loss over all learned tokens of the validation examples, in nats."""
         started = time.monotonic()
-        loss, tokens = self._loss_of_valid()
+        with values_as_stored(self._trainable):
+            loss, tokens = network_loss(self.model, self._valid_examples, self._trainable.config.vocab_size)
+        if not math.isfinite(loss):
+            raise TrainingError(self._diverged("the loss of the validation examples is no number"))
         metrics = {
             f"{metric_key_prefix}_loss": loss,
             f"{metric_key_prefix}_tokens": float(tokens),
@@ -138,27 +143,6 @@ class TernaryTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _loss_of_valid(self) -> tuple[float, int]:
-        was_training = self.model.training
-        self.model.eval()
-        total, tokens = 0.0, 0
-        try:
-            with torch.no_grad(), values_as_stored(self._trainable):
-                for batch in evaluation_batches(self._valid_examples, self._trainable.config.vocab_size):
-                    ids = batch["input_ids"].to(self.args.device)
-                    labels = batch["labels"][:, 1:].to(self.args.device)
-                    logits = self.model(input_ids=ids).logits[:, :-1].float()
-                    losses = functional.cross_entropy(
-                        logits.flatten(0, 1), labels.flatten(), ignore_index=NOT_LEARNED, reduction="none"
-                    )
-                    total += float(losses.double().sum())
-                    tokens += int((labels != NOT_LEARNED).sum())
-        finally:
-            self.model.train(was_training)
-        if not math.isfinite(total):
-            raise TrainingError(self._diverged("the loss of the validation examples is no number"))
-        return total / max(tokens, 1), tokens
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Keep the figures in the state, and tell of them."""
         super().log(logs, start_time)
@@ -167,7 +151,7 @@ class TernaryTrainer(Trainer):
     # Checkpoints.
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        if self.model is not self._trainable.network or self._settings.method != "full":
+        if self._settings.method != "full" or not has_masters_folder(self._trainable):
             super()._save(output_dir, state_dict)
             return
         save_masters(self._trainable, Path(output_dir or self.args.output_dir), overwrite=True)
@@ -183,7 +167,7 @@ class TernaryTrainer(Trainer):
 
 
 class _Ends(TrainerCallback):  # type: ignore[misc]
-    """The last step of a run is evaluated and saved, whatever the intervals are; so is one that Ctrl-C ends."""
+    """The last step of a run is evaluated and saved whatever the intervals; one that Ctrl-C ends is saved."""
 
     def __init__(self, stop: Callable[[], bool], evaluates: bool) -> None:
         self._stop = stop
@@ -241,8 +225,6 @@ def _arguments(settings: FineTuneSettings, folder: Path, steps: int, evaluates: 
         load_best_model_at_end=evaluates,
         metric_for_best_model="eval_loss" if evaluates else None,
         greater_is_better=False,
-        gradient_checkpointing=settings.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if settings.gradient_checkpointing else None,
         seed=settings.seed,
         data_seed=settings.seed,
         remove_unused_columns=False,
