@@ -24,7 +24,7 @@ __all__ = ["FLOAT_DTYPES", "SafetensorsPlan", "SafetensorsWriter", "TensorSpec",
 
 FLOAT_DTYPES = {"f32": "F32", "f16": "F16", "bf16": "BF16"}
 """How safetensors spells the types of `tercet.formats.floats`."""
-_ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "U8": 1}
+_ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "U8": 1, "I8": 1}
 ALIGNMENT = 64
 
 
@@ -34,7 +34,7 @@ class TensorSpec:
 
     name: str
     dtype: str
-    """F32, F16, BF16 or U8."""
+    """F32, F16, BF16, U8 or I8."""
     shape: tuple[int, ...]
 
     @property
