@@ -4,32 +4,37 @@
 
 Everything that varies is a function of the step (`schedule`, `windows`), so a run that was stopped and
 resumed makes the same weights, bit for bit, as one that was not. Ctrl-C and SIGTERM finish the current step
-and write a checkpoint. With `torchrun` or `accelerate launch`, each process takes its rows of every batch and
-gradients are averaged, which equals one process with the whole batch.
+and write a checkpoint. With `torchrun`, `accelerate launch` or Ray Train each process takes its rows of every
+batch, which equals one process with the whole batch (`parallel`).
 """
 
 from __future__ import annotations
 
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from tokenizers import Tokenizer
 
+from tercet.environment import storage_errors
 from tercet.errors import TrainingError
-from tercet.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint
+from tercet.training.checkpoint import (
+    checkpoints,
+    load_checkpoint,
+    newest,
+    remove_leftovers,
+    save_checkpoint,
+)
 from tercet.training.corpus import read_description
 from tercet.training.evaluation import evaluate, sample
+from tercet.training.interrupts import stop_requests
 from tercet.training.model import TernaryDecoder
 from tercet.training.optimizers import Optimizers, gradient_norm
+from tercet.training.parallel import Processes
 from tercet.training.run_log import RunLog
 from tercet.training.settings import TrainingSettings
 from tercet.training.start import check_same_tokenizer, starting_point
@@ -68,11 +73,13 @@ def train(
     resume: bool = False,
     second_stage_data: Path | None = None,
     on_step: Callable[[Progress], None] = lambda progress: None,
+    sharded: bool = False,
 ) -> TrainingResult:
     """Train `settings.model` on the token folder `data`, keeping log and checkpoints in the folder `run`.
 
     `second_stage_data` is the token folder for stage 2 of the schedule, made with the same tokenizer
-    (default: `data`).
+    (default: `data`). Among several processes each calls this, and `run` is a folder that all of them see;
+    `sharded` spreads the model over them (`parallel`).
 
     Raises:
         TrainingError: `run` already holds a run and `resume` is false, the data do not fit, or the loss is
@@ -98,101 +105,101 @@ def train(
     held_out = valid.in_order(settings.evaluation_windows)
     bytes_per_token = parts["valid"].num_bytes / parts["valid"].num_tokens
 
-    accelerator = Accelerator()
-    if settings.batch_size % (accelerator.num_processes * settings.accumulation):
+    processes = Processes(sharded)
+    if settings.batch_size % (processes.count * settings.accumulation):
         raise TrainingError(
-            f"a batch of {settings.batch_size} cannot be shared by {accelerator.num_processes} processes "
+            f"a batch of {settings.batch_size} cannot be shared by {processes.count} processes "
             f"with {settings.accumulation} accumulation steps each"
         )
-    model = TernaryDecoder(settings.model, settings.ternary)
     found = checkpoints(run) if resume else []
+    model = TernaryDecoder(settings.model, settings.ternary)
     if settings.init_from and not found:
         start = starting_point(Path(settings.init_from))
         check_same_tokenizer(data, tokenizer, start.tokenizer(), start.folder)
         start.load_into(model)
     else:
         model.initialize(settings.seed)
-    model.to(accelerator.device)
+    network = processes.distribute(model, settings.compile)
     optimizers = Optimizers(model, settings.optimizer)
     step = load_checkpoint(found[-1], model, optimizers, settings) if found else 0
-    run.mkdir(parents=True, exist_ok=True)
-    log = RunLog(run, step) if accelerator.is_main_process else None
-    network: Any = accelerator.prepare_model(torch.compile(model) if settings.compile else model)
+    log = _begin_run(run, step) if processes.is_main else None
     last = found[-1] if found else run
     loss, validation_loss = math.nan, None
 
-    with _stop_requests() as stop_requested:
+    with stop_requests() as stop_requested:
         while step < settings.schedule.num_steps:
             started = time.perf_counter()
             factor = settings.schedule.learning_rate_factor(step)
             model.quantization.strength.fill_(settings.schedule.quantization_strength(step))
-            windows = stages[settings.schedule.stage(step) - 1]
-            batch = windows.batch(step, settings.batch_size)[
-                accelerator.process_index :: accelerator.num_processes
-            ]
-            loss = _gradients(accelerator, network, batch.to(accelerator.device), settings)
-            if not math.isfinite(loss):
-                raise TrainingError(
-                    f"the loss of step {step} is {loss}: the run has diverged. The last checkpoint is "
-                    f"{last}; resume from it with a lower learning rate"
-                )
+            batch = processes.share(
+                stages[settings.schedule.stage(step) - 1].batch(step, settings.batch_size)
+            )
+            own_loss = _gradients(processes, network, batch, settings)
             norm = float(gradient_norm(model.parameters(), settings.gradient_clip))
+            # What one process learns of here, all must: they end at the same step.
+            loss, stops = processes.mean(
+                torch.tensor([own_loss, float(stop_requested())], dtype=torch.float64)
+            )
+            if not math.isfinite(loss) or not math.isfinite(norm):
+                what = (
+                    f"loss of step {step} is {loss}"
+                    if math.isfinite(norm)
+                    else f"gradient of step {step} is {norm}"
+                )
+                raise TrainingError(
+                    f"the {what}: the run has diverged. Nothing was changed by this step. Resume from "
+                    f"{newest(run)} with lower rates (matrix_rate and rate of its settings.json)"
+                )
             optimizers.step(factor, settings.schedule.weight_decay_at(step))
             step += 1
             tokens_per_second = settings.tokens_per_step / (time.perf_counter() - started)
-            finished = step == settings.schedule.num_steps or stop_requested()
+            finished = step == settings.schedule.num_steps or stops > 0
             if log and (step % LOG_EVERY == 0 or finished):
                 log.write(
                     "step", step=step, loss=loss, gradient_norm=norm, learning_rate_factor=factor,
                     tokens=step * settings.tokens_per_step, tokens_per_second=round(tokens_per_second),
                 )  # fmt: skip
-            if log and (step % settings.evaluate_every == 0 or step == settings.schedule.num_steps):
-                validation_loss = evaluate(model, held_out)
-                log.write(
-                    "evaluation", step=step, tokens=step * settings.tokens_per_step, loss=validation_loss,
-                    perplexity=math.exp(validation_loss), nats_per_byte=validation_loss / bytes_per_token,
-                    sample=sample(model, tokenizer, settings.sample_prompt, 60, settings.seed),
-                )  # fmt: skip
-                log.draw()
-            if log and (step % settings.checkpoint_every == 0 or finished):
-                last = save_checkpoint(run, step, model, optimizers, tokenizer, settings)
+            if step % settings.evaluate_every == 0 or step == settings.schedule.num_steps:
+                validation_loss = evaluate(model, held_out, processes)
+                text = ""
+                if processes.is_main or processes.sharded:
+                    text = sample(model, tokenizer, settings.sample_prompt, 60, settings.seed)
+                if log:
+                    log.write(
+                        "evaluation", step=step, tokens=step * settings.tokens_per_step, loss=validation_loss,
+                        perplexity=math.exp(min(validation_loss, 700.0)),
+                        nats_per_byte=validation_loss / bytes_per_token, sample=text,
+                    )  # fmt: skip
+                    log.draw()
+            if step % settings.checkpoint_every == 0 or finished:
+                last = save_checkpoint(run, step, model, optimizers, tokenizer, settings, processes.is_main)
             on_step(
                 Progress(step, settings.schedule.num_steps, loss, factor, tokens_per_second, validation_loss)
             )
             if finished:
                 break
-        accelerator.wait_for_everyone()
+        processes.wait()
     return TrainingResult(step, loss, validation_loss, last, step < settings.schedule.num_steps)
 
 
-def _gradients(
-    accelerator: Accelerator, network: Any, batch: torch.Tensor, settings: TrainingSettings
-) -> float:
-    """Accumulate the gradients of `batch` [rows, context + 1] and return its mean loss over all processes."""
+def _begin_run(run: Path, step: int) -> RunLog:
+    with storage_errors(run, opening=True):
+        run.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(run)
+    return RunLog(run, step)
+
+
+def _gradients(processes: Processes, network: Any, batch: torch.Tensor, settings: TrainingSettings) -> float:
+    """Accumulate the gradients of `batch` [rows, context + 1], this process's, and return its mean loss."""
     total = torch.zeros((), device=batch.device)
     chunks = batch.chunk(settings.accumulation)
+    bf16 = settings.precision == "bf16"
     for number, chunk in enumerate(chunks, 1):
-        waits = accelerator.no_sync(network) if number < len(chunks) else nullcontext()
-        with waits, torch.autocast(batch.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+        with (
+            processes.accumulating(network, last=number == len(chunks)),
+            torch.autocast(batch.device.type, torch.bfloat16, enabled=bf16),
+        ):
             loss = network(chunk) / len(chunks)
-            accelerator.backward(loss)
+            processes.backward(loss)
         total += loss.detach()
-    return float(accelerator.reduce(total, "mean"))
-
-
-@contextmanager
-def _stop_requests() -> Iterator[Callable[[], bool]]:
-    """Turn SIGINT and SIGTERM into a request to stop after the current step; a second one stops at once."""
-    received: list[int] = []
-
-    def remember(number: int, frame: FrameType | None) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    previous = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    return float(total)

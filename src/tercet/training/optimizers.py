@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from tercet.errors import ParameterError
+from tercet.training.sharding import distributed_as, whole
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,10 @@ class Optimizers:
             optimizer.zero_grad(set_to_none=True)
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """All state as named tensors, `part.parameter_index.slot`, for a checkpoint without pickle."""
+        """All state as named tensors, `part.parameter_index.slot`, for a checkpoint without pickle.
+
+        In a sharded run the moments are sharded like their parameters.
+        """
         state: dict[str, torch.Tensor] = {}
         for name, optimizer in self.parts.items():
             for index, slots in optimizer.state_dict()["state"].items():
@@ -79,10 +83,17 @@ class Optimizers:
         return state
 
     def load_tensors(self, state: dict[str, torch.Tensor]) -> None:
-        """Put back what `tensors` gave."""
+        """Put back what `tensors` gave, whole tensors even if the parameters are sharded."""
         for name, optimizer in self.parts.items():
             own = optimizer.state_dict()
-            own["state"] = _nested(state, name)
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            own["state"] = {
+                index: {
+                    slot: distributed_as(value, parameters[index]) if value.ndim else value
+                    for slot, value in slots.items()
+                }
+                for index, slots in _nested(state, name).items()
+            }
             optimizer.load_state_dict(own)
 
 
@@ -97,4 +108,4 @@ def _nested(state: dict[str, torch.Tensor], part: str) -> dict[int, dict[str, to
 
 def gradient_norm(parameters: Iterable[nn.Parameter], limit: float) -> torch.Tensor:
     """Clip the gradients to a global norm of `limit` and return the norm before clipping."""
-    return nn.utils.clip_grad_norm_(parameters, limit)
+    return whole({"norm": nn.utils.clip_grad_norm_(parameters, limit)})["norm"]
