@@ -11,7 +11,7 @@ called at any time and uses what is finished.
 The question, from "The Era of 1-bit LLMs": how much worse is a ternary model than its full-precision twin
 with as many parameters, how does the difference change with size, and which of the two is better when both
 have the same bytes? Everything but the question is held equal: tokens, their order, steps, batch, network,
-schedule. Learning rates are not: each kind gets the best of `RATES` for the middle size after a short trial,
+schedule. Learning rates are not: each kind gets the best of `RATES` for one size after a short trial,
 since a rate that suits one kind would handicap the other.
 """
 
@@ -40,6 +40,7 @@ CONTEXT = 256
 BATCH = 16
 STEPS = 1250  # times BATCH times CONTEXT: 5.1 M tokens
 TRIAL_STEPS = 250
+TRIAL_SIZE = "large"
 SEEDS = (0, 1)
 RATES = {"ternary": (0.01, 0.02, 0.04, 0.08), "float": (0.01, 0.02, 0.04)}
 
@@ -54,17 +55,19 @@ def shape(hidden: int, ffn: int, layers: int, heads: int) -> ModelConfig:
     )  # fmt: skip
 
 
-# Three sizes for both kinds; and for each the full-precision network with as many bytes as the ternary one
+# The sizes for both kinds; and for each the full-precision network with as many bytes as the ternary one
 # (embeddings in 16 bits; ternary weights in 2 bits, as the fastest packing stores them, others in 16).
 SIZES = {
     "small": shape(96, 256, 3, 3),
-    "middle": shape(160, 448, 4, 5),
-    "large": shape(192, 512, 6, 6),
+    "middle": shape(128, 352, 4, 4),
+    "large": shape(160, 448, 4, 5),
+    "largest": shape(192, 512, 6, 6),
 }
 EQUAL_BYTES = {
     "small": shape(64, 120, 2, 2),
-    "middle": shape(96, 264, 2, 3),
-    "large": shape(96, 360, 3, 3),
+    "middle": shape(80, 200, 2, 3),
+    "large": shape(96, 264, 2, 3),
+    "largest": shape(96, 360, 3, 3),
 }
 
 
@@ -138,7 +141,7 @@ def run_all(output: Path) -> None:
     rates = {}
     for kind, candidates in RATES.items():
         losses = {
-            rate: run(output, f"rate-{kind}-{rate}", settings(SIZES["middle"], kind, rate, TRIAL_STEPS, 0))
+            rate: run(output, f"rate-{kind}-{rate}", settings(SIZES[TRIAL_SIZE], kind, rate, TRIAL_STEPS, 0))
             for rate in candidates
         }
         rates[kind] = min(losses, key=losses.__getitem__)

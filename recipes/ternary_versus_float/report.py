@@ -119,7 +119,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
     optional_import("matplotlib", "train").use("Agg")
     pyplot = optional_import("matplotlib.pyplot", "train")
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.6), dpi=110)
-    colors = {"small": "tab:green", "middle": "tab:blue", "large": "tab:red"}
+    colors = {"small": "tab:green", "middle": "tab:blue", "large": "tab:red", "largest": "tab:purple"}
     kinds = {"equal-ternary": ("ternary", "-"), "equal-float": ("full precision", "--")}
     points: dict[str, list[tuple[float, float]]] = {"ternary": [], "full precision": []}
     for size, color in colors.items():
