@@ -74,12 +74,12 @@ def test_int8_activations(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyP
     theirs = stepwise.logits(tokens)
     codes = list(stepwise.codes)
 
-    def settled(activations: torch.Tensor) -> torch.Tensor:
+    def settled(activations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         factor = 127.0 / activations.abs().amax(dim=-1, keepdim=True).clamp(min=1e-5)
         ours, engine = (activations * factor).round(), torch.from_numpy(codes.pop(0)).float()[None]
         exact = (activations * factor)[ours != engine]
         assert ((exact - exact.floor() - 0.5).abs() < 1e-3).all()
-        return engine / factor
+        return engine, 1 / factor
 
     monkeypatch.setattr(bitlinear, "absmax_int8", settled)
     ours = torch_logits(model, tokens)

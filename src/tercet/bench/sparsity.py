@@ -22,8 +22,9 @@ from tercet.bench.report import Axes, Column, Report
 from tercet.bench.session import Session
 from tercet.errors import ParameterError, UnsupportedModelError
 from tercet.models.loading import LoadedModel
-from tercet.quantization.activations import absmax_int8
+from tercet.quantization.activations import input_rounding
 from tercet.reference.decoder import ReferenceDecoder
+from tercet.reference.linear import rounded
 
 __all__ = ["bench_sparsity", "zeros_of"]
 
@@ -57,7 +58,8 @@ class _Watched(ReferenceDecoder):
         if name.endswith("ffn.gate"):
             self._note(name, result <= 0)
         elif name.endswith("ffn.down"):
-            self._note(name, absmax_int8(x)[0] == 0 if self.quantize_activations else x == 0)
+            rounding = input_rounding(self.config.activation_rule, name)
+            self._note(name, rounded(x, rounding)[0] == 0 if self.quantize_activations else x == 0)
         return result
 
     def _note(self, name: str, is_zero: Bits) -> None:

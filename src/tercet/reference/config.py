@@ -123,7 +123,11 @@ class DecoderConfig(Protocol):
 
     @property
     def quantize_activations(self) -> bool:
-        """Whether inputs of ternary matrices are rounded to int8."""
+        """Whether inputs of ternary matrices are rounded."""
+
+    @property
+    def activation_rule(self) -> str:
+        """How they are: `int8`, `int4` or `int4_int8`."""
 
     @property
     def rotation(self) -> BasisRotation | None:

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tercet.errors import ContextLengthError, ParameterError, UnsupportedModelError
+from tercet.quantization.activations import input_rounding
 from tercet.quantization.ternary_tensor import TernaryTensor
 from tercet.reference.attention import attend
 from tercet.reference.config import DecoderConfig
@@ -47,6 +48,9 @@ class ReferenceDecoder:
             is taken as it is), either kind for embedding and head, float arrays for the rest. Looked up when
             needed, so the mapping may be lazy.
         quantize_activations: overrides the config's.
+        adapter: canonical name of a matrix -> A [rank, depth], B [rows, rank] and a factor: what is added to
+            its product, `factor * B (A x)`, with x as it is before it is normalized once more, turned or
+            rounded for the matrix (LoRA).
     """
 
     def __init__(
@@ -55,9 +59,11 @@ class ReferenceDecoder:
         weights: Mapping[str, TernaryTensor | NDArray[np.floating]],
         *,
         quantize_activations: bool | None = None,
+        adapter: Mapping[str, tuple[Array, Array, float]] | None = None,
     ) -> None:
         self.config = config
         self.weights = weights
+        self.adapter = adapter or {}
         asked = quantize_activations
         self.quantize_activations = config.quantize_activations if asked is None else asked
 
@@ -142,6 +148,14 @@ class ReferenceDecoder:
         return self._post_norm(layer + "ffn_post_norm", self._project(layer + "ffn.down", gated))
 
     def _project(self, name: str, x: Array) -> Array:
+        product = self._product(name, x)
+        if name not in self.adapter:
+            return product
+        reduce, expand, factor = self.adapter[name]
+        added: Array = (x @ reduce.T * np.float32(factor)) @ expand.T
+        return product + added
+
+    def _product(self, name: str, x: Array) -> Array:
         if self.config.projection_norms:
             eps = self.config.projection_norm_eps
             x = self._norm(name + ".input_norm", x, self.config.rms_norm_eps if eps is None else eps)
@@ -149,7 +163,9 @@ class ReferenceDecoder:
 
     def _linear(self, name: str, x: Array) -> Array:
         """Multiply what a matrix sees by it: the one place where that happens, apart from the output head."""
-        return bit_linear(x, self._weight(name), quantize_activations=self.quantize_activations)
+        rounding = input_rounding(self.config.activation_rule, name)
+        quantize = self.quantize_activations
+        return bit_linear(x, self._weight(name), quantize_activations=quantize, rounding=rounding)
 
     def _turned(self, name: str, x: Array) -> Array:
         rotation = self.config.rotation

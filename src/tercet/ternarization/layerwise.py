@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tercet.models.config import ModelConfig
 from tercet.models.loading import LoadedModel
 from tercet.models.tensor_names import is_ternary
+from tercet.quantization.activations import input_rounding
 from tercet.quantization.ternary_tensor import TernaryTensor
 from tercet.reference.linear import bit_linear
 from tercet.ternarization.absmean import absmean
@@ -136,4 +137,5 @@ class _Calibration(_WithResidual):
         result = calibrated(weights, self._moments, group, method.sweeps, per_row=per_row)
         self.found[name] = result
         self._progress(name)
-        return bit_linear(x, result, quantize_activations=self.quantize_activations)
+        rounding = input_rounding(self.config.activation_rule, name)
+        return bit_linear(x, result, quantize_activations=self.quantize_activations, rounding=rounding)

@@ -1,6 +1,6 @@
 """BitLinear: a linear layer that computes with weights of two or three values and rounded activations.
 
-    y = q(x) · q(W)ᵀ
+    y = (codes of x · codes of Wᵀ) · scale of x · scale of W
 
 The float32 latent weight W is what the optimizer moves; the forward pass only ever sees its projection (after
 the warm-up). No bias, one scale a matrix, one scale a token. The published variants are options of this one
@@ -30,6 +30,7 @@ from tercet.errors import ParameterError
 from tercet.models.config import ACTIVATION_RULES, WEIGHT_RULES, ModelConfig
 from tercet.models.field_checks import check_choice
 from tercet.models.rotation import Rotation
+from tercet.quantization.activations import input_rounding
 from tercet.training.straight_through import (
     absmax_int8,
     absmean_int4,
@@ -77,9 +78,10 @@ class Quantization(nn.Module):
         self.rotation = rotation
         self.strength: Tensor
         self.register_buffer("strength", torch.ones(()), persistent=False)
-        for width in rotation.signs if rotation is not None else ():
-            signs = torch.from_numpy(rotation.signs_of(int(width)))
-            self.register_buffer(f"signs_{width}", signs, persistent=False)
+        if rotation is not None:
+            for width in rotation.signs:
+                signs = torch.from_numpy(rotation.signs_of(int(width)))
+                self.register_buffer(f"signs_{width}", signs, persistent=False)
 
     @classmethod
     def of_model(cls, config: ModelConfig, ternary: bool = True) -> Quantization:
@@ -96,28 +98,34 @@ class Quantization(nn.Module):
         return self.activation_rule == "int4_int8" or self.rotation is not None
 
     def of_weights(self, weights: Tensor) -> Tensor:
-        """The weights that the forward pass sees."""
-        if self.weight_rule == "none":
-            return weights
-        rounded = absmean_ternary(weights) if self.weight_rule == "absmean" else sign_binary(weights)
-        return straight_through(weights, rounded, self.strength)
+        """The weights that the forward pass sees: values in units of the matrix' scale, times that scale."""
+        values, scale = self.scaled_weights(weights)
+        return values * scale
 
     def of_activations(self, x: Tensor, matrix: str = "") -> Tensor:
         """What the forward pass of the matrix with this canonical name sees of its input `x`."""
+        values, scale = self.scaled_activations(x, matrix)
+        return values * scale
+
+    def scaled_weights(self, weights: Tensor) -> tuple[Tensor, Tensor | float]:
+        """Codes (between them and W / scale during the warm-up) and the scale of a matrix."""
+        if self.weight_rule == "none":
+            return weights, 1.0
+        latent = weights.detach()
+        codes, scale = absmean_ternary(latent) if self.weight_rule == "absmean" else sign_binary(latent)
+        return straight_through(weights / scale, codes, self.strength), scale
+
+    def scaled_activations(self, x: Tensor, matrix: str = "") -> tuple[Tensor, Tensor | float]:
+        """Codes (between them and x / scale during the warm-up) and the scales [..., 1] of an input `x`."""
         if self.rotation is not None and matrix in self.rotation.inputs:
             signs = getattr(self, f"signs_{x.shape[-1]}", None)
             x = hadamard(x if signs is None else x * signs, self.rotation.block_size)
         if self.activation_rule == "none":
-            return x
-        return straight_through(x, self._rounded(x.detach(), matrix), self.strength)
-
-    def _rounded(self, x: Tensor, matrix: str) -> Tensor:
-        mixed = self.activation_rule == "int4_int8"
-        if mixed and matrix.endswith(".o"):
-            x = top_half(x)
-        if self.activation_rule == "int8" or (mixed and matrix.endswith((".o", ".down"))):
-            return absmax_int8(x)
-        return absmean_int4(x)
+            return x, 1.0
+        rounding = input_rounding(self.activation_rule, matrix)
+        kept = top_half(x.detach()) if rounding == "int8_top_half" else x.detach()
+        codes, scale = absmean_int4(kept) if rounding == "int4" else absmax_int8(kept)
+        return straight_through(x / scale, codes, self.strength), scale
 
 
 class BitLinear(nn.Linear):
@@ -168,9 +176,11 @@ class BitLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer to `x` [..., in_features]; all rounding is in float32."""
-        inputs = self.quantization.of_activations(x.float(), self.name)
-        y = functional.linear(inputs, self.quantization.of_weights(self.weight.float()))
-        return y if self.weight.dtype == torch.float32 else y.to(self.weight.dtype)
+        inputs, input_scale = self.quantization.scaled_activations(x.float(), self.name)
+        values, scale = self.quantization.scaled_weights(self.weight.float())
+        y = functional.linear(inputs, values)
+        dtype = y.dtype if self.weight.dtype == torch.float32 else self.weight.dtype
+        return (y * (input_scale * scale)).to(dtype)
 
 
 def replace_linears(
