@@ -7,6 +7,7 @@ agree is what an export promises.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +18,16 @@ from tercet.evaluation.scoring import score
 from tercet.finetuning.batches import NOT_LEARNED, evaluation_batches
 from tercet.llm import LLM
 
-__all__ = ["evaluation_loss", "network_loss"]
+__all__ = ["evaluation_loss", "network_loss", "opened"]
+
+
+def opened(model: Path, adapter: Path | None = None) -> LLM:
+    """Open a model; where there is an adapter, all that is asked of it is answered with that."""
+    if adapter is None:
+        return LLM(model)
+    llm = LLM(model, adapters={"adapter": adapter})
+    llm.adapters.set_defaults({"adapter": 1.0})
+    return llm
 
 
 def evaluation_loss(llm: LLM, examples: Sequence[Example]) -> float:

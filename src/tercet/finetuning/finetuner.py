@@ -23,7 +23,7 @@ import numpy as np
 from tercet.data import PreparedData, prepare
 from tercet.data.preparation import Source
 from tercet.errors import ParameterError, TrainingError
-from tercet.finetuning.evaluation import evaluation_loss
+from tercet.finetuning.evaluation import evaluation_loss, opened
 from tercet.finetuning.export import as_loaded_model
 from tercet.finetuning.methods import Outcome, method_of
 from tercet.finetuning.report import FineTuneResult, PromptAnswers
@@ -31,7 +31,6 @@ from tercet.finetuning.run_folder import RunFolder
 from tercet.finetuning.settings import FineTuneSettings
 from tercet.finetuning.trainable import Trainable, load_trainable
 from tercet.finetuning.trainer import TernaryTrainer, num_steps
-from tercet.llm import LLM
 from tercet.quantization.ternary_tensor import TernaryTensor
 from tercet.tokenization.plain_template import PLAIN_TEMPLATE
 from tercet.training.run_log import RunLog
@@ -186,22 +185,19 @@ class FineTuner:
         return result
 
     def _measure(self, outcome: Outcome, prepared: PreparedData) -> float:
-        with _opened(outcome.model, outcome.adapter) as llm:
+        with opened(outcome.model, outcome.adapter) as llm:
             return evaluation_loss(llm, prepared.valid)
 
     def _answer(self, model: Path, adapter: Path | None, prompt: str) -> str:
-        with _opened(model, adapter) as llm:
+        with opened(model, adapter) as llm:
             named: dict[str, Any] = {"temperature": 0, "max_tokens": ANSWER_TOKENS}
             if llm.has_chat_template:
                 return llm.chat([{"role": "user", "content": prompt}], **named).text
-            return llm.generate(prompt, **named).text
+            continued: str = llm.generate(prompt, **named).text
+            return continued
 
 
 _LOG_NAMES = {"eval_loss": "loss", "eval_tokens": "tokens", "eval_seconds": "seconds"}
-
-
-def _opened(model: Path, adapter: Path | None) -> LLM:
-    return LLM(model) if adapter is None else LLM(model, adapters={"adapter": adapter})
 
 
 def _device() -> str:

@@ -96,6 +96,11 @@ class FineTuneSettings:
         for name, known in (("method", METHODS), ("precision", PRECISIONS), ("schedule", SCHEDULES)):
             if getattr(self, name) not in known:
                 raise ParameterError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
+        if self.save_every % self.evaluate_every:
+            raise ParameterError(
+                f"save_every must be a multiple of evaluate_every, and {self.save_every} is none of "
+                f"{self.evaluate_every}: the best model is one that was evaluated and saved"
+            )
         if self.load_in_8bit and self.method == "full":
             raise ParameterError(
                 "load_in_8bit keeps the model frozen in 8 bits; that goes with the method lora, not with full"

@@ -122,7 +122,7 @@ def load_trainable(
         parent, _, attribute = path.rpartition(".")
         setattr(network.get_submodule(parent), attribute, BitLinear.from_linear(linear, quantization, name))
     _fill(network, source)
-    network.to(device=device, dtype=dtype)
+    cast(nn.Module, network).to(device=device, dtype=dtype)
     network.config.use_cache = False
     return Trainable(
         network=network,
@@ -203,7 +203,7 @@ def _empty_network(source: LoadedModel) -> PreTrainedModel:
     except ParameterError as error:
         raise UnsupportedModelError(f"{source.path} cannot be fine-tuned: {error}") from error
     with no_init_weights():
-        network = AutoModelForCausalLM.from_config(description, dtype=torch.float32)
+        network = AutoModelForCausalLM.from_config(description, dtype=torch.float32)  # type: ignore[no-untyped-call]
     return cast(PreTrainedModel, network)
 
 

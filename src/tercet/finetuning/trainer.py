@@ -70,11 +70,14 @@ class TernaryTrainer(Trainer):
         self._train_examples = train
         self._valid_examples = valid
         self._on_event = on_event
+        self._folder = folder
         callbacks: list[TrainerCallback] = [_Ends(stop, bool(valid))]
         if settings.early_stopping and valid:
             callbacks.append(EarlyStoppingCallback(settings.early_stopping))
         if settings.gradient_checkpointing:
-            network.gradient_checkpointing_enable({"use_reentrant": False})
+            # The name until transformers 5.2x, and the name since.
+            old = network.gradient_checkpointing_enable
+            getattr(network, "activation_checkpointing_enable", old)({"use_reentrant": False})
         super().__init__(
             model=network,
             args=_arguments(settings, folder, num_steps(settings, len(train)), bool(valid)),
@@ -103,22 +106,19 @@ class TernaryTrainer(Trainer):
         loss = super().training_step(model, inputs, num_items_in_batch)
         if not torch.isfinite(loss):
             places = [place for number in numbers for place in self._train_examples[number].places if place]
-            rows = (
-                f" It came from {', '.join(places[:4])}{', ...' if len(places) > 4 else ''}."
-                if places
-                else ""
-            )
-            raise TrainingError(f"{self._diverged(f'the loss is {float(loss)}')}{rows}")
+            shown = ", ".join(places[:4]) + (", ..." if len(places) > 4 else "")
+            rows = f" The rows were {shown}." if places else ""
+            raise TrainingError(self._diverged(f"the loss is {float(loss)}") + rows)
         return loss
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
-        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]
         if norm is not None and not math.isfinite(float(norm)):
             raise TrainingError(self._diverged(f"the norm of the gradient is {float(norm)}"))
         return norm
 
     def _diverged(self, what: str) -> str:
-        kept = complete_checkpoints(Path(self.args.output_dir))
+        kept = complete_checkpoints(self._folder)
         after = f"the last checkpoint is {kept[-1]}" if kept else "there is no checkpoint yet"
         return (
             f"training cannot go on: in step {self.state.global_step + 1} {what}. Nothing of this step was "
@@ -154,10 +154,10 @@ class TernaryTrainer(Trainer):
         if self._settings.method != "full" or not has_masters_folder(self._trainable):
             super()._save(output_dir, state_dict)
             return
-        save_masters(self._trainable, Path(output_dir or self.args.output_dir), overwrite=True)
+        save_masters(self._trainable, Path(output_dir or self._folder), overwrite=True)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        folder = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        folder = self._folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         try:
             with _storage_errors(folder):
                 super()._save_checkpoint(model, trial)
@@ -166,7 +166,7 @@ class TernaryTrainer(Trainer):
             raise
 
 
-class _Ends(TrainerCallback):  # type: ignore[misc]
+class _Ends(TrainerCallback):
     """The last step of a run is evaluated and saved whatever the intervals; one that Ctrl-C ends is saved."""
 
     def __init__(self, stop: Callable[[], bool], evaluates: bool) -> None:
