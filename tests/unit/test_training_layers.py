@@ -197,7 +197,7 @@ def test_a_small_network_learns() -> None:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"qk_norm": True}, "models with qk_norm are run, not trained; leave it at False"),
+        ({"post_norms": True}, "models with post_norms are run, not trained; leave it at False"),
         ({"embedding_scale": 2.0}, "models with embedding_scale are run, not trained; leave it at 1.0"),
         ({"sliding_window": 8}, "models with sliding_window are run, not trained; leave it at None"),
         ({"activation": "gelu_tanh"}, "trained with relu2 or silu, not gelu_tanh"),

@@ -20,8 +20,7 @@ from tercet.training.attention import causal_attention
 from tercet.training.bitlinear import BitLinear, Quantization
 
 _NOT_TRAINED = (
-    "qk_norm", "projection_norms", "post_norms", "embedding_scale", "attention_scale", "rope_scaling",
-    "sliding_window", "pooling",
+    "projection_norms", "post_norms", "embedding_scale", "attention_scale", "sliding_window", "pooling",
 )  # fmt: skip
 """Options of a config that this network has not; at their defaults they change nothing."""
 
@@ -42,9 +41,13 @@ class RmsNorm(nn.Module):
 def rope_table(config: ModelConfig, length: int) -> tuple[Tensor, Tensor]:
     """Cosines and sines [length, head_dim] of the rotary embedding, halves repeated (RoFormer, eq. 34)."""
     exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
-    angles = torch.outer(torch.arange(length, dtype=torch.float32), config.rope_theta**-exponents)
+    frequencies = config.rope_theta**-exponents
+    if config.rope_scaling is not None:
+        frequencies = torch.from_numpy(config.inverse_frequencies)
+    angles = torch.outer(torch.arange(length, dtype=torch.float32), frequencies)
     angles = torch.cat([angles, angles], dim=-1)
-    return angles.cos(), angles.sin()
+    factor = config.rope_attention_factor
+    return angles.cos() * factor, angles.sin() * factor
 
 
 def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
@@ -67,6 +70,9 @@ class Attention(nn.Module):
         self.attn_sub_norm = (
             RmsNorm(query, config.rms_norm_eps) if config.attention_sub_norm else nn.Identity()
         )
+        if config.qk_norm:
+            self.q_norm = RmsNorm(config.head_dim, config.rms_norm_eps)
+            self.k_norm = RmsNorm(config.head_dim, config.rms_norm_eps)
 
     def forward(self, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
         """Attend over `x` [B, T, hidden]."""
@@ -75,8 +81,11 @@ class Attention(nn.Module):
         def heads(projected: Tensor) -> Tensor:
             return projected.view(batch, length, -1, self.config.head_dim).transpose(1, 2)
 
-        query = rotate(heads(self.q_proj(x)).float(), cosines, sines)
-        key = rotate(heads(self.k_proj(x)).float(), cosines, sines)
+        query, key = heads(self.q_proj(x)), heads(self.k_proj(x))
+        if self.config.qk_norm:
+            query, key = self.q_norm(query), self.k_norm(key)
+        query = rotate(query.float(), cosines, sines)
+        key = rotate(key.float(), cosines, sines)
         value = heads(self.v_proj(x))
         mixed = causal_attention(query.to(value.dtype), key.to(value.dtype), value)
         mixed = mixed.transpose(1, 2).reshape(batch, length, -1)
