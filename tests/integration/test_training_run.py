@@ -17,39 +17,20 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch (extra 'train') is not installed")
 pytest.importorskip("accelerate", reason="accelerate (extra 'train') is not installed")
 
-from safetensors.numpy import load_file  # noqa: E402
-
+from small_runs import SETTINGS, VOCABULARY, weights_of, write_corpus  # noqa: E402
 from tercet.errors import FormatError, StorageError, TrainingError  # noqa: E402
-from tercet.models.shapes import shape  # noqa: E402
 from tercet.training import checkpoint as checkpoint_module  # noqa: E402
 from tercet.training.checkpoint import checkpoints  # noqa: E402
 from tercet.training.corpus import read_description, read_documents  # noqa: E402
 from tercet.training.loop import train  # noqa: E402
 from tercet.training.preparation import prepare_tokens  # noqa: E402
-from tercet.training.schedule import Schedule  # noqa: E402
 from tercet.training.settings import PRESETS, TrainingSettings, preset  # noqa: E402
-
-VOCABULARY = 300
-SETTINGS = TrainingSettings(
-    model=dataclasses.replace(
-        shape("tiny"), hidden_size=64, ffn_size=64, num_layers=1, num_heads=2, num_kv_heads=1, head_dim=32,
-        vocab_size=VOCABULARY, max_context=32, bos_token_id=0, eos_token_ids=(1, 2),
-    ),
-    schedule=Schedule(num_steps=8, warmup_steps=2, quantization_warmup_steps=3),
-    context=32, batch_size=4, accumulation=2, precision="fp32", compile=False,
-    evaluate_every=4, evaluation_windows=2, checkpoint_every=3, keep_checkpoints=9,
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("corpus") / "corpus.jsonl"
-    lines = [
-        json.dumps({"text": f"The cat number {n} sat on mat {n * 7 % 13} and saw {n % 5} dogs."})
-        for n in range(300)
-    ]
-    lines += [json.dumps({"prompt": f"Count {n}.", "answer": f"{n}, {n + 1}, {n + 2}"}) for n in range(100)]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_corpus(path)
     return path
 
 
@@ -58,10 +39,6 @@ def tokens(corpus: Path) -> Path:
     folder = corpus.parent / "tokens"
     prepare_tokens([corpus], folder, VOCABULARY, 32)
     return folder
-
-
-def weights_of(folder: Path) -> dict[str, bytes]:
-    return {name: value.tobytes() for name, value in load_file(folder / "model.safetensors").items()}
 
 
 def test_tokens_are_split_and_described(tokens: Path) -> None:

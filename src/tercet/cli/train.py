@@ -74,12 +74,12 @@ def train(
     changes = {"batch_size": batch_size, "context": context, "seed": seed}
     if init_from is not None:
         model = starting_point(init_from).config
-        changes["context"] = context or min(settings.context, model.max_context)
+        length = context or min(settings.context, model.max_context)
         schedule = settings.schedule
         if config is None:  # the weights are ternary already: there is nothing to lead them to
             schedule = dataclasses.replace(schedule, quantization_warmup_steps=0)
         settings = dataclasses.replace(
-            settings, model=model, context=changes["context"], init_from=str(init_from.resolve()),
+            settings, model=model, context=length, init_from=str(init_from.resolve()),
             schedule=schedule,
         )  # fmt: skip
     settings = dataclasses.replace(

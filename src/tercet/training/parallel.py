@@ -1,8 +1,8 @@
 """Several processes, one run.
 
 `torchrun`, `accelerate launch` and Ray Train start the same program several times and say, in the
-environment, which of how many each one is; Accelerate reads that and connects them (NCCL between GPUs, gloo between CPUs).
-Every process takes its rows of each batch. What each one holds of the model is a choice:
+environment, which of how many each one is; Accelerate reads that and connects them (NCCL between GPUs, gloo
+between CPUs). Every process takes its rows of each batch. What each one holds of the model is a choice:
 
     replicated (default)   all of it; gradients are averaged (DistributedDataParallel)
     sharded                its part of every tensor; the rest of a layer is fetched while the layer computes
