@@ -124,6 +124,46 @@ def tasks(
         console.write_text(_table(report))
 
 
+@app.command(name="lm-eval")
+def lm_eval(
+    names: Annotated[str, typer.Argument(help="lm-eval's tasks, with commas between them.")],
+    data: Annotated[Path, typer.Option(help="Folder with the data, see the guide.")],
+    model: options.Model = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Only the first documents of each task.", show_default=False)
+    ] = None,
+    shots: Annotated[
+        int | None,
+        typer.Option(help="Examples before each question (default: the task's).", show_default=False),
+    ] = None,
+    chat: Annotated[bool, typer.Option("--chat", help="Ask through the model's chat template.")] = False,
+    threads: options.Threads = None,
+    isa: options.Isa = None,
+    json: options.Json = False,
+) -> None:
+    """Let lm-eval, the public harness, ask its own questions, over data at hand and without a network."""
+    from tercet.cli import console
+    from tercet.evaluation.harness.running import run_harness
+    from tercet.llm import LLM
+
+    with console.progress("Loading the model"):
+        llm = LLM(model, threads=threads, isa=isa)
+    tasks = [name.strip() for name in names.split(",") if name.strip()]
+    with console.progress("Asking"):
+        found = run_harness(llm, tasks, data, limit=limit, shots=shots, chat=chat)
+    figures = {
+        task: {name: value for name, value in values.items() if "," in name and "_stderr" not in name}
+        for task, values in found["results"].items()
+    }
+    if json:
+        console.write_json({"model": llm.name, "results": figures})
+        return
+    for task, values in figures.items():
+        for name, value in values.items():
+            shown = f"{value:.4f}" if isinstance(value, float) else str(value)
+            console.write_text(f"{task:<32}{name:<34}{shown:>12}\n")
+
+
 def _table(report: Report) -> str:
     """Figures line by line, the published one beside the main figure."""
     from tercet.evaluation.results import main_first, notes, shown

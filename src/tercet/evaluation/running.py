@@ -168,7 +168,7 @@ def _pair_ids(llm: LLM, context: str, continuation: str, chat: bool) -> tuple[li
 
 
 def _generate(llm: LLM, documents: Sequence[Generation], chat: bool) -> Iterator[tuple[str, bool]]:
-    prompts, is_cut, rooms = [], [], []
+    prompts, is_cut, rooms, stops = [], [], [], []
     for document in documents:
         ids = (
             llm.chat_tokens([{"role": "user", "content": document.prompt}])
@@ -178,11 +178,12 @@ def _generate(llm: LLM, documents: Sequence[Generation], chat: bool) -> Iterator
         kept, room, cut = fit_prompt(llm, ids, document.max_tokens)
         prompts.append(kept)
         rooms.append(room)
+        stops.append(document.until if not chat or document.chat_until is None else document.chat_until)
         is_cut.append(cut)
     replies: dict[int, str] = {}
-    kinds = sorted({(one.until, room) for one, room in zip(documents, rooms, strict=True)})
+    kinds = sorted(set(zip(stops, rooms, strict=True)))
     for until, room in kinds:  # one, unless tasks are mixed
-        chosen = [i for i, one in enumerate(documents) if (one.until, rooms[i]) == (until, room)]
+        chosen = [i for i in range(len(documents)) if (stops[i], rooms[i]) == (until, room)]
         answers = llm.generate(
             [prompts[i] for i in chosen], temperature=0, repetition_penalty=1.0, max_tokens=room, stop=until
         )

@@ -47,7 +47,8 @@ class TokenScores:
 def score(llm: LLM, sequences: Iterable[Ids]) -> Iterator[TokenScores]:
     """Score token ids 1, 2, ... of each sequence, in order; the first has nothing before it to follow from.
 
-    Nothing is put before a sequence: begin it with `llm.config.first_token_id` where it should.
+    Nothing is put before a sequence: begin it with `llm.config.first_token_id` where it should. Adapters take
+    part as `llm.adapters.defaults` says.
 
     Raises:
         ParameterError: a sequence is empty, or has a token that is not in the vocabulary.
@@ -107,7 +108,8 @@ def _score_batch(llm: LLM, batch: Sequence[tuple[Ids, Ids]]) -> list[TokenScores
         results[index].is_greedy[part] = found.is_greedy
 
     inputs = [[*batch[index][0], *batch[index][1][:-1]] for index in asked]
-    llm.engine.read(inputs, [len(batch[index][0]) - 1 for index in asked], seen)
+    num_given = [len(batch[index][0]) - 1 for index in asked]
+    llm.engine.read(inputs, num_given, seen, adapters=llm.adapters.chosen(None))
     return results
 
 

@@ -25,7 +25,7 @@ from tercet.evaluation.tasks.task import (
     contexts_choice,
 )
 
-__all__ = ["CHOICE_TASKS"]
+__all__ = ["CHOICE_TASKS", "mmlu_rows", "winogrande_rows"]
 
 LETTERS = "ABCD"
 MMLU_COLUMNS = ("question", "choice0", "choice1", "choice2", "choice3", "answer")
@@ -55,19 +55,37 @@ def read_boolq(question: Question) -> Iterator[Document]:
         yield choice(context, ("no", "yes"), row.index(2, "label", "answer"), normalized=False)
 
 
-def read_winogrande(question: Question) -> Iterator[Document]:
-    """Yield the documents of WinoGrande (Sakaguchi et al. 2020): one end, behind two beginnings."""
-    for row in read_rows(find_data(question.folder, ["winogrande"])):
+def winogrande_rows(folder: Path) -> Iterator[dict[str, str]]:
+    """Yield WinoGrande (Sakaguchi et al. 2020) as sentences with a gap, two options, and "1" or "2"."""
+    for row in read_rows(find_data(folder, ["winogrande"])):
         if row.has("sentence"):
-            before, gap, behind = row.text("sentence").partition("_")
-            if not gap:
+            if "_" not in row.text("sentence"):
                 raise FormatError(f"{row.where}: the sentence has no _ to fill")
-            contexts = [before + row.text(name) for name in ("option1", "option2")]
-            yield contexts_choice(contexts, behind.strip(), row.integer("answer") - 1)
-        else:
-            contexts = row.texts("context_options")
-            gold = row.index(len(contexts), "gold")
-            yield contexts_choice(contexts, row.text("continuation").strip(), gold)
+            yield {
+                "sentence": row.text("sentence"),
+                "option1": row.text("option1"),
+                "option2": row.text("option2"),
+                "answer": str(1 + Row(row.where, {"answer": row.integer("answer") - 1}).index(2, "answer")),
+            }
+            continue
+        contexts = row.texts("context_options")  # both beginnings, filled
+        if len(contexts) != 2:
+            raise FormatError(f"{row.where} has {len(contexts)} context_options, not 2")
+        before = os.path.commonprefix(contexts)  # noqa: RUF071, by characters is what is meant
+        yield {
+            "sentence": f"{before}_ {row.text('continuation').strip()}",
+            "option1": contexts[0][len(before) :],
+            "option2": contexts[1][len(before) :],
+            "answer": str(1 + row.index(2, "gold")),
+        }
+
+
+def read_winogrande(question: Question) -> Iterator[Document]:
+    """Yield the documents of WinoGrande: one end, behind two beginnings."""
+    for row in winogrande_rows(question.folder):
+        before, _, behind = row["sentence"].partition("_")
+        contexts = [before + row["option1"], before + row["option2"]]
+        yield contexts_choice(contexts, behind.strip(), int(row["answer"]) - 1)
 
 
 def read_hellaswag(question: Question) -> Iterator[Document]:
@@ -103,19 +121,29 @@ def read_lambada(question: Question) -> Iterator[Document]:
         yield Likelihoods(((context, f" {word}"),), grade)
 
 
+def mmlu_rows(folder: Path) -> dict[str, dict[str, list[Row]]]:
+    """Return the rows of MMLU (Hendrycks et al. 2021): subject -> "test" and "dev", the examples."""
+    tables = read_tables(_mmlu_path(folder), MMLU_COLUMNS)
+    subjects: dict[str, dict[str, list[Row]]] = {}
+    for name, rows in tables.items():
+        subject, _, split = os.path.basename(name).removesuffix(".csv").rpartition("_")  # noqa: PTH119
+        if split in ("test", "dev"):
+            numbered = [Row(row.where, {**row.values, "answer": _mmlu_gold(row)}) for row in rows]
+            subjects.setdefault(subject.replace("_", " "), {})[split] = numbered
+    return {subject: splits for subject, splits in sorted(subjects.items()) if "test" in splits}
+
+
 def read_mmlu(question: Question) -> Iterator[Document]:
-    """Yield the documents of MMLU (Hendrycks et al. 2021) by subjects, behind examples of the subject."""
-    tables = read_tables(_mmlu_path(question.folder), MMLU_COLUMNS)
-    subjects = {_subject(name, "test"): rows for name, rows in tables.items() if "_test.csv" in name}
-    examples = {_subject(name, "dev"): rows for name, rows in tables.items() if "_dev.csv" in name}
-    for subject, rows in sorted(subjects.items()):
-        shown = examples.get(subject, [])[: question.shots]
+    """Yield the documents of MMLU by subjects, behind examples of the subject."""
+    for subject, splits in mmlu_rows(question.folder).items():
+        shown = splits.get("dev", [])[: question.shots]
         if len(shown) < question.shots:
             raise FormatError(f"MMLU has {len(shown)} examples of {subject}, {question.shots} are asked for")
         head = f"The following are multiple choice questions (with answers) about {subject}.\n\n"
-        head += "".join(f"{_mmlu_text(row)} {LETTERS[_mmlu_gold(row)]}\n\n" for row in shown)
-        for row in rows:
-            yield choice(head + _mmlu_text(row), LETTERS, _mmlu_gold(row), normalized=False, group=subject)
+        head += "".join(f"{_mmlu_text(row)} {LETTERS[row.integer('answer')]}\n\n" for row in shown)
+        for row in splits["test"]:
+            gold = row.integer("answer")
+            yield choice(head + _mmlu_text(row), LETTERS, gold, normalized=False, group=subject)
 
 
 def _mmlu_path(folder: Path) -> Path:
@@ -125,10 +153,6 @@ def _mmlu_path(folder: Path) -> Path:
     raise ModelNotFoundError(
         f"{folder} has neither a folder mmlu nor an archive mmlu.tar.xz, .tar.gz or .tar"
     )
-
-
-def _subject(name: str, split: str) -> str:
-    return os.path.basename(name).removesuffix(f"_{split}.csv").replace("_", " ")  # noqa: PTH119
 
 
 def _mmlu_text(row: Row) -> str:

@@ -61,6 +61,8 @@ class Generation:
     until: tuple[str, ...]
     grade: Callable[[str], Figures]
     max_tokens: int = 256
+    chat_until: tuple[str, ...] | None = None
+    """Stops where the prompt goes through a chat template; None for the same."""
     group: str = ""
 
 
