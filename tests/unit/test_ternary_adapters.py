@@ -70,7 +70,8 @@ def test_merging_is_exact(seed: int) -> None:
     assert int((merged - before).abs().max()) == 1  # one step at most
     x = torch.randn(5, DEPTH, generator=torch.Generator().manual_seed(seed))
     quantization = adapted.base_layer.quantization
-    by_hand = torch.nn.functional.linear(quantization.of_activations(x), merged.float() * adapted.scale)
+    inputs, scale = quantization.scaled_activations(x)
+    by_hand = torch.nn.functional.linear(inputs, merged.float()) * (scale * adapted.scale)
     assert torch.equal(adapted(x), by_hand)
     with torch.autocast("cpu", torch.bfloat16):  # the counts do not suffer from a short mantissa
         assert adapted(x).dtype == torch.bfloat16

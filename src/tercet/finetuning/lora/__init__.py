@@ -13,3 +13,10 @@ are three ways to use what an adapter has learned, and each is honest about what
 `tercet finetune --method lora` trains the first, `--method ternary-lora` the third; `tercet lora merge` does
 the second, and writes files of the third, too.
 """
+
+from __future__ import annotations
+
+from tercet.finetuning.lora.adapter_method import LoraMethod
+from tercet.finetuning.lora.ternary_method import TernaryLoraMethod
+
+__all__ = ["LoraMethod", "TernaryLoraMethod"]

@@ -1,8 +1,8 @@
 """Adapters that change codes, not weights: what they do merges into the codes exactly.
 
 Beside the frozen codes C of a matrix stand two small matrices of codes, A [r, depth] and B [rows, r], both in
-{-1, 0, +1}. Their product counts, for each weight, how many of the r pairs want it larger and how many smaller.
-Where the count is clear the code moves by one step, and stays on the grid:
+{-1, 0, +1}. Their product counts, for each weight, how many of the r pairs want it larger and how many
+smaller. Where the count is clear the code moves by one step, and stays on the grid:
 
     D = B A                          whole numbers in [-r, r]
     T = sign(D) where |D| > threshold, else 0
@@ -77,7 +77,7 @@ class TernaryLora(nn.Module):
         generator: draws A; B begins with zeros, so that nothing is moved yet.
 
     Raises:
-        UnsupportedModelError: the codes of the layer have no zero, so that one step up from -1 is none of them.
+        UnsupportedModelError: the codes of the layer have no zero: one step up from -1 is none of them.
     """
 
     def __init__(
@@ -109,12 +109,13 @@ class TernaryLora(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Apply the adapted layer to `x` [..., depth]."""
         base = self.base_layer
-        inputs = base.quantization.of_activations(x.float(), base.name)
+        inputs, input_scale = base.quantization.scaled_activations(x.float(), base.name)
         with torch.autocast(x.device.type, enabled=False):  # counts are whole numbers, whatever the precision
             moved = moves(codes_of(self.lora_B) @ codes_of(self.lora_A), self.threshold)
             wanted = self.codes.float() + moved
             adapted = _passing(wanted, wanted.clamp(-1.0, 1.0))
-        return functional.linear(inputs, adapted * self.scale)
+        y = functional.linear(inputs, adapted)
+        return (y * (input_scale * self.scale)).to(y.dtype)
 
     def adapter(self) -> tuple[Tensor, Tensor]:
         """Return the codes of A and B, int8 on the CPU."""

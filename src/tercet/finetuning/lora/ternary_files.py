@@ -1,7 +1,7 @@
 """An adapter of codes as a file: a byte for each code of A and B, and whom it belongs to.
 
     ternary_adapter.safetensors    layers.0.attention.q.A [rank, depth], .B [rows, rank], ..., int8
-                                   metadata: format, threshold, and a digest of the codes it was trained beside
+                                   metadata: format, threshold, digest of the codes it was trained beside
 
 On other codes the same votes would move other weights, so an adapter is merged into its own model only.
 """
