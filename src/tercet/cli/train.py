@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from tercet.training.loop import Progress, TrainingResult
     from tercet.training.settings import TrainingSettings
 
 app = typer.Typer(add_completion=False)
@@ -55,14 +58,21 @@ def train(
         bool, typer.Option(help="Compile the network (slower start, much faster steps).")
     ] = True,
     resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint of the run.")] = False,
+    shard: Annotated[
+        bool,
+        typer.Option(help="Spread the model over the processes (FSDP2) instead of giving each a copy."),
+    ] = False,
+    ray_workers: Annotated[
+        int | None, typer.Option(help="Train on this many workers of a Ray cluster, or of this machine.")
+    ] = None,
 ) -> None:
     """Train a ternary model from scratch; Ctrl-C keeps what was learned, --resume goes on from there."""
     from tercet.environment import optional_import
 
     optional_import("torch", "train")
     optional_import("accelerate", "train")
-    from tercet.training.loop import Progress
     from tercet.training.loop import train as run_training
+    from tercet.training.parallel import leave_processes, main_process_first
     from tercet.training.settings import TrainingSettings
     from tercet.training.settings import preset as preset_of
     from tercet.training.start import starting_point
@@ -89,47 +99,69 @@ def train(
         compile=settings.compile and compile,
         **{name: value for name, value in changes.items() if value is not None},  # type: ignore[arg-type]
     )
-    tokens = _token_folder(data, output, settings)
-    output.mkdir(parents=True, exist_ok=True)
-    settings.save(settings_path)
+    with main_process_first() as is_main:  # the others find the tokens made
+        tokens = _token_folder(data, output, settings, resume)
+        if is_main:
+            output.mkdir(parents=True, exist_ok=True)
+            settings.save(settings_path)
+    if ray_workers is None:
+        with _progress(settings.schedule.num_steps, visible=is_main) as show:
+            result = run_training(settings, tokens, output, resume, second_stage, on_step=show, sharded=shard)
+        leave_processes()
+    else:
+        from tercet.training.ray_train import train_on_ray
 
+        result = train_on_ray(settings, tokens, output, ray_workers, resume, second_stage, sharded=shard)
+    if is_main:
+        _report(result, data, output)
+    if result.interrupted:
+        raise typer.Exit(INTERRUPTED)
+
+
+@contextmanager
+def _progress(num_steps: int, visible: bool) -> Iterator[Callable[[Progress], None]]:
+    """A bar on stderr, and what to call after every step."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-    with Bar(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(
-            "starting (compiling the network takes a minute)", total=settings.schedule.num_steps
-        )
+    with Bar(*columns, console=Console(stderr=True), disable=not visible) as bar:
+        task = bar.add_task("starting (compiling the network takes a minute)", total=num_steps)
 
         def show(progress: Progress) -> None:
             valid = "" if progress.validation_loss is None else f", validation {progress.validation_loss:.3f}"
             text = f"loss {progress.loss:.3f}{valid}, {progress.tokens_per_second:,.0f} tokens/s"
             bar.update(task, completed=progress.step, description=text)
 
-        result = run_training(
-            settings, tokens, output, resume=resume, second_stage_data=second_stage, on_step=show
-        )
+        yield show
+
+
+def _report(result: TrainingResult, data: list[Path], output: Path) -> None:
     if result.interrupted:
         print(
             f"stopped after step {result.step}; nothing is lost. Go on with: "
             f"tercet train {' '.join(map(str, data))} --output {output} --resume",
             file=sys.stderr,
         )
-        raise typer.Exit(INTERRUPTED)
+        return
     print(f"{result.checkpoint}")
+    loss = (
+        ""
+        if result.validation_loss is None
+        else f"validation loss {result.validation_loss:.4f} nats a token "
+    )
     print(
-        f"validation loss {result.validation_loss:.4f} nats a token after {result.step} steps. "
+        f"{loss}after {result.step} steps. "
         f"Make a file of it with: tercet convert {result.checkpoint} model.tercet",
         file=sys.stderr,
     )
 
 
-def _token_folder(data: list[Path], output: Path, settings: TrainingSettings) -> Path:
+def _token_folder(data: list[Path], output: Path, settings: TrainingSettings, resume: bool) -> Path:
     """The folder of tokens to train on, made from text files once and kept in the run folder."""
     from tercet.errors import ParameterError
-    from tercet.training.preparation import prepare_tokens
+    from tercet.training.preparation import prepare_tokens_once
     from tercet.training.start import starting_point
 
     if len(data) == 1 and data[0].is_dir():
@@ -137,13 +169,14 @@ def _token_folder(data: list[Path], output: Path, settings: TrainingSettings) ->
     if folders := [path for path in data if path.is_dir()]:
         raise ParameterError(f"{folders[0]} is a folder; give either text files or a single folder of tokens")
     tokens = output / "tokens"
-    if not (tokens / "tokens.json").exists():
-        prepare_tokens(
-            data,
-            tokens,
-            settings.model.vocab_size,
-            settings.context,
-            lambda stage: print(stage, file=sys.stderr),
-            tokenizer=starting_point(Path(settings.init_from)).tokenizer() if settings.init_from else None,
-        )
+    start = starting_point(Path(settings.init_from)) if settings.init_from else None
+    prepare_tokens_once(
+        data,
+        tokens,
+        settings.model.vocab_size,
+        settings.context,
+        on_stage=lambda stage: print(stage, file=sys.stderr),
+        tokenizer=start.tokenizer() if start else None,
+        may_replace=not resume,
+    )
     return tokens

@@ -30,6 +30,7 @@ from tercet.errors import FormatError, TrainingError
 from tercet.training.tokenizer import BEGIN, END, ROLES, TURN_END, special_token_id
 
 _BATCH = 1000
+_PARTS = ("train", "valid")
 
 
 @dataclass(frozen=True)
@@ -128,14 +129,31 @@ def write_description(folder: Path, parts: dict[str, TokenFile]) -> None:
 
 
 def read_description(folder: Path) -> dict[str, TokenFile]:
-    """Read `tokens.json` of a token folder."""
+    """Read `tokens.json` of a token folder, and see that its files are what it says.
+
+    Raises:
+        TrainingError: the folder is no token folder, or its tokenizer is missing.
+        FormatError: the description is malformed, or a token file is missing, shorter or longer than it says.
+    """
     path = folder / "tokens.json"
     try:
-        return {name: TokenFile(**part) for name, part in json.loads(path.read_bytes()).items()}
-    except FileNotFoundError as error:
+        parts = {name: TokenFile(**part) for name, part in json.loads(path.read_bytes()).items()}
+        sizes = {name: parts[name].num_tokens * np.dtype(parts[name].dtype).itemsize for name in _PARTS}
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise TrainingError(f"{folder} is no token folder: it has no tokens.json") from error
-    except (json.JSONDecodeError, TypeError, AttributeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise FormatError(f"{path}: not a description of token files ({error})") from error
+    for name, expected in sizes.items():
+        file = folder / f"{name}.tokens"
+        found = file.stat().st_size if file.exists() else 0
+        if found != expected:
+            raise FormatError(
+                f"{file}: expected {expected} bytes ({parts[name].num_tokens} tokens), found {found}; "
+                "the folder was copied in part or is damaged, make it again"
+            )
+    if not (folder / "tokenizer.json").exists():
+        raise TrainingError(f"{folder} has no tokenizer.json, so nobody knows what its tokens mean")
+    return parts
 
 
 def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:

@@ -95,6 +95,10 @@ def train(
         )
     if checkpoints(run) and not resume:
         raise TrainingError(f"{run} already holds a run; resume it, or choose another folder")
+    if second_stage_data is not None:
+        read_description(second_stage_data)
+        theirs = Tokenizer.from_file(str(second_stage_data / "tokenizer.json"))
+        check_same_tokenizer(second_stage_data, theirs, tokenizer, data)
     stages = [
         Windows(
             folder / "train.tokens", read_description(folder)["train"].dtype, settings.context, settings.seed
