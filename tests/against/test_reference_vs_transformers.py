@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tercet.formats.huggingface.config import config_to_huggingface
 from tercet.formats.huggingface.names import TensorNames
 from tercet.models.config import ModelConfig
 from tercet.models.shapes import shape
@@ -186,3 +187,13 @@ def test_the_quantization_makes_a_difference() -> None:
     tokens = random_tokens(GROUPED, 20)
     plain = reference(GROUPED, model, quantize_activations=False).logits(tokens)
     assert np.abs(logits(model, tokens) - plain).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    "rules", [{"weight_rule": "sign"}, {"activation_rule": "int4"}, {"activation_rule": "int4_int8"}], ids=str
+)
+def test_rules_that_transformers_does_not_know_are_refused_by_it(rules: dict[str, str]) -> None:
+    """It would compute something else without a word."""
+    folder = config_to_huggingface(dataclasses.replace(shape("tiny"), **rules))
+    with pytest.raises(ValueError, match="linear_class must be either"):
+        transformers.BitNetQuantConfig(**folder["config.json"]["quantization_config"])

@@ -12,6 +12,7 @@ final name is always whole. No pickle anywhere.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -25,7 +26,6 @@ from tokenizers import Tokenizer
 from tercet.environment import atomic_write
 from tercet.errors import FormatError, StorageError, TrainingError
 from tercet.formats.huggingface.config import config_to_huggingface
-from tercet.models.config import ModelConfig
 from tercet.training.model import TernaryDecoder
 from tercet.training.optimizers import Optimizers
 from tercet.training.settings import TrainingSettings
@@ -35,7 +35,7 @@ from tercet.training.tokenizer import save_tokenizer
 
 def save_model_folder(folder: Path, model: TernaryDecoder, tokenizer: Tokenizer) -> None:
     """Write the `BitNetForCausalLM` part of a checkpoint: config, float32 weights, tokenizer."""
-    _write_model(folder, model.config, _weights(model), tokenizer)
+    _write_model(folder, model, _weights(model), tokenizer)
 
 
 def _weights(model: TernaryDecoder) -> dict[str, torch.Tensor]:
@@ -44,9 +44,15 @@ def _weights(model: TernaryDecoder) -> dict[str, torch.Tensor]:
 
 
 def _write_model(
-    folder: Path, config: ModelConfig, weights: dict[str, torch.Tensor], tokenizer: Tokenizer
+    folder: Path, model: TernaryDecoder, weights: dict[str, torch.Tensor], tokenizer: Tokenizer
 ) -> None:
-    for name, content in config_to_huggingface(config, dtype="float32").items():
+    config, storage = model.config, "online"
+    if (
+        model.quantization.weight_rule == "none"
+    ):  # the full-precision twin, whose weights are used as they are
+        plain = {"quantize_activations": False, "weight_rule": "absmean", "activation_rule": "int8"}
+        config, storage = dataclasses.replace(config, **plain), "floats"
+    for name, content in config_to_huggingface(config, dtype="float32", storage=storage).items():
         with atomic_write(folder / name) as file:
             file.write(json.dumps(content, indent=2).encode())
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
@@ -84,7 +90,7 @@ def save_checkpoint(
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        _write_model(temporary, model.config, weights, tokenizer)
+        _write_model(temporary, model, weights, tokenizer)
         save_file(moments, temporary / "optimizer.safetensors")
         with atomic_write(temporary / "trainer.json") as file:
             file.write(json.dumps({"step": step, "settings": settings.to_dict()}, indent=2).encode())

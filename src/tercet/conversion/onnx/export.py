@@ -66,7 +66,7 @@ def export_onnx(
 
     Raises:
         MissingExtraError: the package onnx (or, to verify, onnxruntime) is not installed.
-        ParameterError: there is no such matmul.
+        ParameterError: there is no such matmul, or the activations are not rounded to int8.
         StorageError: the folder exists or cannot be written, or the disk is full.
         FormatError: the result computes something else.
     """
@@ -76,6 +76,11 @@ def export_onnx(
         optional_import("onnxruntime", EXTRA)
     if matmul not in MATMULS:
         raise ParameterError(f"there is no matmul {matmul!r}; there are {', '.join(MATMULS)}")
+    if source.config.quantize_activations and source.config.activation_rule != "int8":
+        raise ParameterError(
+            f"{source.path} rounds activations by the rule {source.config.activation_rule}, and a graph is "
+            "written for int8 alone. Run the model with Tercet."
+        )
     target = Path(destination).absolute()
     if not (overwrite and (target / GRAPH).exists()):
         check_folder_target(target, overwrite)

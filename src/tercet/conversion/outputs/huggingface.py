@@ -11,6 +11,7 @@ from tercet.conversion.outputs.output import LOGIT_ERRORS, ROUNDING, Change, Exa
 from tercet.formats.huggingface import FolderPlan
 from tercet.formats.huggingface.config_writer import family_of_model
 from tercet.formats.huggingface.folder_writer import WEIGHTS, write_small_files
+from tercet.formats.huggingface.quantization import OWN_CLASS
 from tercet.formats.matrices import FloatMatrix, PackedMatrix, PlaneMatrix
 from tercet.formats.safetensors import SafetensorsWriter
 from tercet.models.loading import LoadedModel
@@ -82,12 +83,18 @@ class HuggingFaceOutput(Output):
         if self.plan.storage == "online" and not self._source.masters:
             yield "note", "the source has no masters: they are made of codes and scales, and give these back"
 
+        if self._linear_class() == OWN_CLASS:
+            yield "note", "transformers has no such linear layers: the folder is for training with Tercet"
+
     def _storage(self) -> str:
         return {
-            "packed": "packed codes (autobitlinear, offline: weight = code * weight_scale)",
-            "online": "masters that become ternary on loading (autobitlinear, online)",
+            "packed": f"packed codes ({self._linear_class()}, offline: weight = code * weight_scale)",
+            "online": f"masters that become ternary on loading ({self._linear_class()}, online)",
             "floats": "plain floats",
         }[self.plan.storage]
+
+    def _linear_class(self) -> str | None:
+        return self.plan.config().get("quantization_config", {}).get("linear_class")  # type: ignore[no-any-return]
 
     def _change(self, name: str) -> Change:
         size = sum(spec.num_bytes for spec in self.plan.specs(name))

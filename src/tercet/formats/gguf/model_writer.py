@@ -47,7 +47,7 @@ _EXPRESSIBLE = frozenset(
         "architecture", "hidden_size", "ffn_size", "num_layers", "num_heads", "num_kv_heads", "head_dim",
         "vocab_size", "max_context", "rope_theta", "rms_norm_eps", "activation", "attention_sub_norm",
         "ffn_sub_norm", "tied_embeddings", "quantize_activations", "bos_token_id", "eos_token_ids",
-        "pad_token_id", "qk_norm", "add_bos", "rope_scaling",
+        "pad_token_id", "qk_norm", "add_bos", "rope_scaling", "weight_rule",
     }
 )  # fmt: skip
 _NEUTRAL = {"embedding_scale": 1.0}

@@ -84,6 +84,7 @@ def to_model_fields(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
         "eos_token_ids": fields.one_or_more_integers("eos_token_id"),
         "pad_token_id": fields.integer("pad_token_id") if "pad_token_id" in fields else None,
     }
+    made |= quantization.rules
     if quantization.norm_eps is not None:
         made["projection_norms"] = True
         if quantization.norm_eps != made["rms_norm_eps"]:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from tercet.errors import ParameterError
 from tercet.formats.huggingface.families import Family, family_named
 from tercet.formats.huggingface.generation import from_settings
-from tercet.formats.huggingface.quantization import OFFLINE_CONFIG, ONLINE_CONFIG
+from tercet.formats.huggingface.quantization import OFFLINE_CONFIG, ONLINE_CONFIG, OWN_CLASS, RULES
 from tercet.formats.huggingface.rope import rope_parameters
 
 __all__ = ["STORAGES", "config_to_huggingface", "family_of_model", "from_model_fields"]
@@ -32,8 +32,12 @@ class _Config(Protocol):
         """Return the fields as JSON-compatible values."""
 
 
-def config_to_huggingface(config: _Config, dtype: str = "bfloat16") -> dict[str, dict[str, Any]]:
+def config_to_huggingface(
+    config: _Config, dtype: str = "bfloat16", storage: str | None = None
+) -> dict[str, dict[str, Any]]:
     """Return the content of `config.json` and `generation_config.json` for master weights of type `dtype`.
+
+    `storage` is one of `STORAGES`; by default `online`, or `floats` where activations are not rounded.
 
     Raises:
         ParameterError: no class of transformers is like this, or there is no such type.
@@ -43,7 +47,7 @@ def config_to_huggingface(config: _Config, dtype: str = "bfloat16") -> dict[str,
         raise ParameterError(f"weights are saved as one of {', '.join(float_types)}, not {dtype!r}")
     fields = config.to_dict()
     ends = (fields["bos_token_id"], fields["eos_token_ids"], fields["pad_token_id"])
-    storage = "online" if fields["quantize_activations"] else "floats"
+    storage = storage or ("online" if fields["quantize_activations"] else "floats")
     return {
         "config.json": from_model_fields(fields, float_types[dtype], storage),
         "generation_config.json": from_settings({}, *ends),
@@ -56,8 +60,6 @@ def family_of_model(model: Mapping[str, Any]) -> Family:
     Raises:
         ParameterError: none is like it; the message says what stands in the way.
     """
-    if model.get("rotation"):
-        raise ParameterError("the weights are in a rotated basis, which no class of transformers knows")
     sub_norms = (model["attention_sub_norm"], model["ffn_sub_norm"])
     qk_norm, post_norms = model.get("qk_norm", False), model.get("post_norms", False)
     has_head = not model.get("pooling")
@@ -161,13 +163,22 @@ def _quantization(model: Mapping[str, Any], storage: str) -> dict[str, Any] | No
             raise ParameterError(
                 "the model rounds its activations, which a folder of plain floats does not say"
             )
+        if model.get("rotation"):
+            raise ParameterError("the weights are in a rotated basis, which no class of transformers knows")
         return None
-    if not model["quantize_activations"]:
+    rules = {key: model[key] for key in RULES if model.get(key)}
+    if not model["quantize_activations"] and storage == "online":
+        rules["activation_rule"] = "none"
+    elif not model["quantize_activations"]:
         raise ParameterError(
             "the model's activations are not rounded, and those of every BitLinear of transformers are: "
             "write a folder of floats (huggingface)"
         )
     quantization = dict(ONLINE_CONFIG if storage == "online" else OFFLINE_CONFIG)
+    if storage == "packed" and rules.get("weight_rule"):
+        del rules["weight_rule"]  # the codes are there
+    if rules:
+        quantization |= {"linear_class": OWN_CLASS, **rules}
     if has_norms:
         eps = model.get("projection_norm_eps") or model["rms_norm_eps"]
         quantization |= {"use_rms_norm": True, "rms_norm_eps": eps}

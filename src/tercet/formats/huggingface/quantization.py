@@ -5,9 +5,12 @@
     autobitlinear, offline           packed codes; weight = code * weight_scale
     bitlinear (what is meant where   packed codes; weight = code / weight_scale
     linear_class is not given)
+    tercet_bitlinear                 as autobitlinear, with rules that transformers does not know:
+                                     weight_rule, activation_rule, rotation
 
 The two packed forms look alike in every other way, and reading one as the other gives a model that answers
-nonsense without an error. Either may have an RMSNorm in front of each linear layer (`use_rms_norm`), and may
+nonsense without an error. The last is ours, and transformers refuses it by its name, which is why it has one.
+Any may have an RMSNorm in front of each linear layer (`use_rms_norm`), and may
 keep some layers as floats (`modules_to_not_convert`).
 
 Source: transformers, `integrations/bitnet.py` and `utils/quantization_config.py` (5.23).
@@ -32,6 +35,9 @@ ONLINE_CONFIG: Mapping[str, Any] = {
     "quantization_mode": "online",
 }
 OFFLINE_CONFIG: Mapping[str, Any] = {**ONLINE_CONFIG, "quantization_mode": "offline"}
+OWN_CLASS = "tercet_bitlinear"
+RULES = ("weight_rule", "activation_rule", "rotation")
+"""What only a folder of `OWN_CLASS` says, named as in `ModelConfig`; `activation_rule` may be `none`."""
 
 DEFAULT_NORM_EPS = 1e-6
 _PLAIN_PATTERN = re.compile(r"[\w.]+")
@@ -53,6 +59,8 @@ class Quantization:
     """The epsilon of the norm in front of each linear layer, or None if there is no such norm."""
     kept: tuple[str, ...] | None = None
     """Modules that stay floats; None means that the folder does not say: all but the output head."""
+    rules: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Fields of `ModelConfig` in which the model differs from BitNet b1.58."""
 
     def converts(self, module: str) -> bool:
         """Say whether the linear layer of this name becomes ternary."""
@@ -93,21 +101,37 @@ def parse_quantization(config: Mapping[str, Any], file: Path) -> Quantization:
         )
     linear_class = entry.text("linear_class") if "linear_class" in entry else "bitlinear"
     mode = entry.text("quantization_mode") if "quantization_mode" in entry else "offline"
-    if linear_class not in ("bitlinear", "autobitlinear") or mode not in ("online", "offline"):
+    classes = ("bitlinear", "autobitlinear", OWN_CLASS)
+    if linear_class not in classes or mode not in ("online", "offline"):
         raise UnsupportedModelError(
             f"{file}: the linear layers are of class {linear_class!r} in mode {mode!r}; Tercet reads "
-            "autobitlinear (online and offline) and bitlinear"
+            f"autobitlinear, {OWN_CLASS} (both online and offline) and bitlinear"
         )
+    rules = _rules(entry) if linear_class == OWN_CLASS else {}
+    is_binary = _is_binary(entry) or rules.get("weight_rule") == "sign"
     has_norm = "use_rms_norm" in entry and entry.flag("use_rms_norm")
     return Quantization(
         is_ternary=True,
         # transformers looks at the mode only where the class is autobitlinear: bitlinear is always packed.
-        online=linear_class == "autobitlinear" and mode == "online",
+        online=linear_class != "bitlinear" and mode == "online",
         scale_divides=linear_class == "bitlinear",
-        is_binary=_is_binary(entry),
+        is_binary=is_binary,
         norm_eps=_norm_eps(entry) if has_norm else None,
         kept=_kept(config["quantization_config"], entry, file),
+        rules=rules | ({"weight_rule": "sign"} if is_binary else {}),
     )
+
+
+def _rules(entry: Fields) -> dict[str, Any]:
+    rules: dict[str, Any] = {
+        key: entry.text(key) for key in ("weight_rule", "activation_rule") if key in entry
+    }
+    if rules.get("activation_rule") == "none":
+        rules["quantize_activations"] = False
+        del rules["activation_rule"]
+    if "rotation" in entry:
+        rules["rotation"] = entry.mapping("rotation")
+    return rules
 
 
 def _is_binary(entry: Fields) -> bool:

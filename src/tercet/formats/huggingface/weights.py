@@ -78,9 +78,7 @@ def _master(tensor: StoredTensor, is_binary: bool) -> StoredWeight:
         except ParameterError as error:
             raise FormatError(f"{tensor.file}: tensor {tensor.name}: {error}") from error
 
-    # What is rounded to its sign is no master to transformers, which would round it to three values.
-    masters = None if is_binary else lambda: _read_floats(tensor)
-    return _weight(tensor, read, granularity="tensor", masters=masters)
+    return _weight(tensor, read, granularity="tensor", masters=lambda: _read_floats(tensor))
 
 
 def _packed(tensor: StoredTensor, scale: StoredTensor, divides: bool) -> StoredWeight:
