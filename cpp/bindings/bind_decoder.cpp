@@ -1,8 +1,11 @@
 // Decoder, its weights and its cache. The decoder keeps its matrices alive, and they their buffers; nothing is copied
 // except the weights of norms.
+#include <nanobind/stl/tuple.h>
+
 #include <algorithm>
 #include <memory>
 #include <string_view>
+#include <tuple>
 #include <vector>
 
 #include "decoder_arguments.hpp"
@@ -34,6 +37,38 @@ class DecoderObject {
     std::unique_ptr<Decoder> decoder_;  // gone before its weights
 };
 
+// An adapter and the Python objects that own its matrices.
+class AdapterObject {
+  public:
+    AdapterObject(DecoderObject& decoder, const nb::list& pairs) : adapter_(decoder.decoder().config()) {
+        for (const nb::handle entry : pairs) {
+            const auto [layer, matrix, reduce, expand, scale] =
+                nb::cast<std::tuple<std::size_t, std::size_t, nb::object, nb::object, float>>(entry);
+            adapter_.add(layer, matrix, {matrix_of(reduce), matrix_of(expand), scale});
+            owners_.push_back(reduce);
+            owners_.push_back(expand);
+        }
+    }
+
+    const Adapter& adapter() const noexcept { return adapter_; }
+
+  private:
+    static const FloatMatrix& matrix_of(const nb::object& object) { return nb::cast<FloatMatrixArray&>(object).matrix(); }
+
+    Adapter adapter_;
+    std::vector<nb::object> owners_;
+};
+
+// The adapters of a batch: (sequence, adapter, weight), which the caller's list keeps alive.
+std::vector<AdapterUse> adapter_uses(const nb::list& adapters) {
+    std::vector<AdapterUse> uses;
+    for (const nb::handle entry : adapters) {
+        const auto [sequence, adapter, weight] = nb::cast<std::tuple<std::size_t, nb::object, float>>(entry);
+        uses.push_back({sequence, &nb::cast<const AdapterObject&>(adapter).adapter(), weight});
+    }
+    return uses;
+}
+
 constexpr std::string_view kv_type_names[] = {"f32", "f16", "int8"};  // in the order of KvType
 
 void make_cache(KvCache* self, DecoderObject& decoder, std::size_t num_blocks, std::size_t block_tokens,
@@ -57,11 +92,13 @@ using Uses = nb::ndarray<const std::uint8_t, nb::ndim<1>, nb::c_contig, nb::devi
 template <class Step>
 nb::ndarray<nb::numpy, float> run(std::size_t columns, const Integers& token_ids, const Integers& sequence_starts,
                                   const Integers& context_lengths, const IntegerTable& block_tables,
-                                  const Integers& logit_rows, Step step) {
+                                  const Integers& logit_rows, const nb::list& adapters, Step step) {
     const std::size_t rows = logit_rows.size();
+    const std::vector<AdapterUse> uses = adapter_uses(adapters);
     const Batch batch{span_of(token_ids), span_of(sequence_starts), span_of(context_lengths),
                       {block_tables.data(), block_tables.shape(0), block_tables.shape(1), block_tables.shape(1)},
-                      span_of(logit_rows)};
+                      span_of(logit_rows),
+                      uses};
     auto out = std::make_unique_for_overwrite<float[]>(rows * columns);
     {
         const nb::gil_scoped_release release;
@@ -75,13 +112,14 @@ nb::ndarray<nb::numpy, float> run(std::size_t columns, const Integers& token_ids
 // logit_uses: a LogitUse for each of logit_rows, or none at all.
 nb::ndarray<nb::numpy, float> forward(DecoderObject& object, KvCache& cache, const Integers& token_ids,
                                       const Integers& sequence_starts, const Integers& context_lengths,
-                                      const IntegerTable& block_tables, const Integers& logit_rows, const Uses& logit_uses) {
+                                      const IntegerTable& block_tables, const Integers& logit_rows, const Uses& logit_uses,
+                                      const nb::list& adapters) {
     if (logit_uses.size() != 0 && logit_uses.size() != logit_rows.size())
         reject("Decoder.forward", "logit_uses", "0 or " + std::to_string(logit_rows.size()) + " numbers",
                std::to_string(logit_uses.size()));
     const std::vector<LogitUse> uses = logit_uses_of("Decoder.forward", {logit_uses.data(), logit_uses.size()});
     Decoder& decoder = object.decoder();
-    return run(decoder.config().vocab_size, token_ids, sequence_starts, context_lengths, block_tables, logit_rows,
+    return run(decoder.config().vocab_size, token_ids, sequence_starts, context_lengths, block_tables, logit_rows, adapters,
                [&](const Batch& batch, float* out) {
                    decoder.forward(cache, batch, out, uses);
                });
@@ -89,9 +127,10 @@ nb::ndarray<nb::numpy, float> forward(DecoderObject& object, KvCache& cache, con
 
 nb::ndarray<nb::numpy, float> hidden_states(DecoderObject& object, KvCache& cache, const Integers& token_ids,
                                             const Integers& sequence_starts, const Integers& context_lengths,
-                                            const IntegerTable& block_tables, const Integers& logit_rows) {
+                                            const IntegerTable& block_tables, const Integers& logit_rows,
+                                            const nb::list& adapters) {
     Decoder& decoder = object.decoder();
-    return run(decoder.config().hidden_size, token_ids, sequence_starts, context_lengths, block_tables, logit_rows,
+    return run(decoder.config().hidden_size, token_ids, sequence_starts, context_lengths, block_tables, logit_rows, adapters,
                [&](const Batch& batch, float* out) { decoder.hidden_states(cache, batch, out); });
 }
 
@@ -135,10 +174,13 @@ void bind_decoder(nb::module_& module) {
         .def_prop_ro("dtype", [](const KvCache& cache) { return std::string(kv_type_names[static_cast<int>(cache.type())]); })
         .def_prop_ro("nbytes", &KvCache::num_bytes);
 
+    nb::class_<AdapterObject>(module, "Adapter")
+        .def(nb::init<DecoderObject&, const nb::list&>(), nb::arg("decoder"), nb::arg("pairs"));
+
     const auto bind_step = [&](const char* name, auto step, auto... more) {
         decoder.def(name, step, nb::arg("cache"), nb::arg("token_ids").noconvert(), nb::arg("sequence_starts").noconvert(),
                     nb::arg("context_lengths").noconvert(), nb::arg("block_tables").noconvert(),
-                    nb::arg("logit_rows").noconvert(), more...);
+                    nb::arg("logit_rows").noconvert(), more..., nb::arg("adapters") = nb::list());
     };
     bind_step("forward", &forward, nb::arg("logit_uses").noconvert());
     bind_step("hidden_states", &hidden_states);

@@ -146,6 +146,7 @@ class Decoder:
         block_tables: npt.NDArray[np.int32],
         logit_rows: npt.NDArray[np.int32],
         logit_uses: npt.NDArray[np.uint8],
+        adapters: list[tuple[int, Adapter, float]] = ...,
     ) -> npt.NDArray[np.float32]: ...
     def hidden_states(
         self,
@@ -155,6 +156,7 @@ class Decoder:
         context_lengths: npt.NDArray[np.int32],
         block_tables: npt.NDArray[np.int32],
         logit_rows: npt.NDArray[np.int32],
+        adapters: list[tuple[int, Adapter, float]] = ...,
     ) -> npt.NDArray[np.float32]: ...
     def __init__(
         self, config: dict[str, Any], tensors: dict[str, Any], threads: int = ..., isa: str | None = ...
@@ -174,6 +176,11 @@ class Decoder:
     @property
     def steps(self) -> int: ...
     def profile(self) -> dict[str, float]: ...
+
+class Adapter:
+    def __init__(
+        self, decoder: Decoder, pairs: list[tuple[int, int, FloatMatrix, FloatMatrix, float]]
+    ) -> None: ...
 
 class KvCache:
     def __init__(

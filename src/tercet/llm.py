@@ -7,17 +7,15 @@
         for piece in llm.stream("The little dog", temperature=0):
             print(piece, end="", flush=True)
 
-An `LLM` may be used from several threads; calls that overlap share the forward passes (see
-`tercet.engine`). Sampling follows, from weak to strong: the defaults of `SamplingParams`, the model's own
-generation config, what the caller named.
+An `LLM` may be used from several threads; calls that overlap share forward passes (`tercet.engine`).
+Sampling: the defaults of `SamplingParams`, then the model's own, then what the caller named.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import operator
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias, cast, overload
@@ -25,11 +23,13 @@ from typing import Any, TypeAlias, cast, overload
 import numpy as np
 import numpy.typing as npt
 
+from tercet.engine.adapters import AdapterChoice, AdapterSet
 from tercet.engine.engine import Engine
 from tercet.engine.memory import MemoryUsage, measure_memory
 from tercet.engine.memory_plan import MemoryPlan
 from tercet.engine.opening import conversation_template, load_for, open_engine
 from tercet.engine.processors import available_cores
+from tercet.engine.prompts import Prompt, batch_of, checked_ids, fitting
 from tercet.engine.request import Request
 from tercet.engine.result import GenerationResult, result_of
 from tercet.engine.stream import TextStream
@@ -45,7 +45,7 @@ from tercet.tokenization.chat_template import Message
 
 __all__ = ["LLM", "GenerationResult", "MemoryUsage", "TextStream"]
 
-Prompt: TypeAlias = "str | Sequence[int]"
+Sampling: TypeAlias = "SamplingParams | None"
 
 _SAMPLING_NAMES = {field.name for field in dataclasses.fields(SamplingParams) if field.init}
 
@@ -74,6 +74,7 @@ class LLM:
         speculation: "prompt_lookup" guesses tokens from the text so far, "draft" with a second model, and
             one step checks them all; "off", or None for what the level says. It changes no token either.
         draft: name or path of the second model, which must have the same tokenizer.
+        adapters: name -> folder of adapters (LoRA, as PEFT writes them) that calls may then name.
         weights_memory: "mapped", "huge" or "auto" (`tercet.formats.weights_memory`); None: the level's.
 
     Raises:
@@ -96,6 +97,7 @@ class LLM:
         speculation: str | None = None,
         draft: str | os.PathLike[str] | None = None,
         weights_memory: str | None = None,
+        adapters: Mapping[str, str | os.PathLike[str]] | None = None,
     ) -> None:
         if draft is not None and speculation is None:
             speculation = "draft"
@@ -117,50 +119,72 @@ class LLM:
         self.memory_plan: MemoryPlan | None = opened.memory_plan
         self._kv_cache_bytes: int = opened.kv_cache_bytes
         self._open_engine: Engine | None = opened.engine
+        self.adapters: AdapterSet = opened.adapters
+        for adapter, folder in (adapters or {}).items():
+            self.adapters.load(adapter, folder)
 
     # Text ---------------------------------------------------------------------------------------
 
     @overload
     def generate(
-        self, prompt: Prompt, params: SamplingParams | None = None, **sampling: Any
+        self, prompt: Prompt, params: Sampling = None, *, adapter: AdapterChoice = None, **sampling: Any
     ) -> GenerationResult: ...
 
     @overload
     def generate(
-        self, prompt: Sequence[Prompt], params: SamplingParams | None = None, **sampling: Any
+        self,
+        prompt: Sequence[Prompt],
+        params: Sampling = None,
+        *,
+        adapter: AdapterChoice = None,
+        **sampling: Any,
     ) -> list[GenerationResult]: ...
 
     def generate(
-        self, prompt: Prompt | Sequence[Prompt], params: SamplingParams | None = None, **sampling: Any
+        self,
+        prompt: Prompt | Sequence[Prompt],
+        params: Sampling = None,
+        *,
+        adapter: AdapterChoice = None,
+        **sampling: Any,
     ) -> GenerationResult | list[GenerationResult]:
         """Continue a prompt, or several in one batch; several give a list in their order.
 
         A prompt is raw text (the model's begin-of-text token is put before it, no chat template; an empty one
         starts from that token alone) or a list of token ids (taken as it is). Sampling is given as
-        `SamplingParams` or as its fields by name.
+        `SamplingParams` or as its fields by name. `adapter` names one of `adapters`, or several with factors:
+        `{"pirate": 0.5, "poet": 0.5}`.
 
         Raises:
             ContextLengthError: a prompt leaves no room for an answer. Nothing has been generated then.
             ParameterError: a prompt or a sampling value is not valid.
+            ModelNotFoundError: no adapter has the name.
         """
         settings = self.sampling(params, sampling)
-        batch = _batch_of(prompt)
+        batch = batch_of(prompt)
         if batch is None:
-            return self._run([self.request(self.prompt_tokens(cast(Prompt, prompt)), settings)])[0]
+            return self._run([self.request(self.prompt_tokens(cast(Prompt, prompt)), settings, adapter)])[0]
         requests = []
         for index, one in enumerate(batch):
             try:
-                requests.append(self.request(self.prompt_tokens(one), settings))
+                requests.append(self.request(self.prompt_tokens(one), settings, adapter))
             except TercetError as error:
                 raise type(error)(f"prompt {index}: {error}") from error
         return self._run(requests)
 
-    def stream(self, prompt: Prompt, params: SamplingParams | None = None, **sampling: Any) -> TextStream:
+    def stream(
+        self, prompt: Prompt, params: Sampling = None, *, adapter: AdapterChoice = None, **sampling: Any
+    ) -> TextStream:
         """Continue a prompt piece by piece; the pieces together are the text that `generate` gives."""
-        return self._stream(self.prompt_tokens(prompt), self.sampling(params, sampling))
+        return self._stream(self.prompt_tokens(prompt), self.sampling(params, sampling), adapter)
 
     def chat(
-        self, messages: Sequence[Message], params: SamplingParams | None = None, **sampling: Any
+        self,
+        messages: Sequence[Message],
+        params: Sampling = None,
+        *,
+        adapter: AdapterChoice = None,
+        **sampling: Any,
     ) -> GenerationResult:
         """Answer a conversation `[{"role": "user", "content": "..."}, ...]` by the model's chat template.
 
@@ -168,13 +192,19 @@ class LLM:
             UnsupportedModelError: the model has no chat template.
             ContextLengthError: the conversation leaves no room for an answer.
         """
-        return self._run([self.request(self.chat_tokens(messages), self.sampling(params, sampling))])[0]
+        settings = self.sampling(params, sampling)
+        return self._run([self.request(self.chat_tokens(messages), settings, adapter)])[0]
 
     def stream_chat(
-        self, messages: Sequence[Message], params: SamplingParams | None = None, **sampling: Any
+        self,
+        messages: Sequence[Message],
+        params: Sampling = None,
+        *,
+        adapter: AdapterChoice = None,
+        **sampling: Any,
     ) -> TextStream:
         """Answer a conversation piece by piece."""
-        return self._stream(self.chat_tokens(messages), self.sampling(params, sampling))
+        return self._stream(self.chat_tokens(messages), self.sampling(params, sampling), adapter)
 
     def chat_tokens(self, messages: Sequence[Message]) -> list[int]:
         """Return the token ids that `chat` would read: the conversation, and the beginning of the answer.
@@ -212,7 +242,7 @@ class LLM:
             raise UnsupportedModelError(
                 f"{self.path} predicts tokens and was not made for embeddings; use generate or chat"
             )
-        batch = _batch_of(texts)
+        batch = batch_of(texts)
         sequences = list(map(self.embedding_tokens, [cast(Prompt, texts)] if batch is None else batch))
         if not sequences:
             return np.empty((0, self.config.hidden_size), np.float32)
@@ -223,17 +253,17 @@ class LLM:
 
     # Looking inside -----------------------------------------------------------------------------
 
-    def logits(self, token_ids: Sequence[int]) -> npt.NDArray[np.float32]:
+    def logits(self, token_ids: Sequence[int], *, adapter: AdapterChoice = None) -> npt.NDArray[np.float32]:
         """Return the logits [tokens, vocab] after each token of a sequence; no token is added.
 
         Raises:
             ContextLengthError: there are more tokens than the context holds.
             ParameterError: there are none, or one is not in the vocabulary.
         """
-        ids = self._checked_ids(token_ids)
+        ids = checked_ids(token_ids, self.config.vocab_size)
         if not ids:
             raise ParameterError("logits needs at least one token id, got an empty sequence")
-        return self.engine.score(self._fitting(ids))
+        return self.engine.score(fitting(ids, self.max_context), self.adapters.chosen(adapter))
 
     def tokenize(self, text: str) -> list[int]:
         """Return the token ids of a text; no special token is added, and none is read out of the text."""
@@ -241,7 +271,7 @@ class LLM:
 
     def detokenize(self, token_ids: Sequence[int]) -> str:
         """Return the text of token ids, special tokens shown by their names."""
-        return self.tokenizer.decode(self._checked_ids(token_ids), skip_special=False)
+        return self.tokenizer.decode(checked_ids(token_ids, self.config.vocab_size), skip_special=False)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -268,6 +298,7 @@ class LLM:
         """Let go of the weights and the cache. Every later call but this one raises ParameterError."""
         self._open_engine = None
         self._kv_cache_bytes = 0
+        self.adapters.close()
 
     def __enter__(self) -> LLM:
         return self
@@ -286,7 +317,7 @@ class LLM:
             raise ParameterError("this LLM has been closed; make a new one")
         return self._open_engine
 
-    def sampling(self, params: SamplingParams | None, named: Mapping[str, Any]) -> SamplingParams:
+    def sampling(self, params: Sampling, named: Mapping[str, Any]) -> SamplingParams:
         """Return the sampling in force: given whole or by name, the rest as the model came with it."""
         if params is not None and named:
             raise ParameterError(f"give SamplingParams or {', '.join(named)} by name, not both")
@@ -300,7 +331,7 @@ class LLM:
     def prompt_tokens(self, prompt: Prompt) -> list[int]:
         """Return the token ids that `generate` would read; ParameterError where there are none."""
         if not isinstance(prompt, str):
-            return self._checked_ids(prompt)
+            return checked_ids(prompt, self.config.vocab_size)
         bos = self.config.first_token_id
         ids = self.tokenize(prompt)
         if bos is None and not ids:
@@ -317,36 +348,20 @@ class LLM:
                 before = [self.config.first_token_id]
             ids = [*before, *self.tokenize(text), *behind]
         else:
-            ids = self._checked_ids(text)
+            ids = checked_ids(text, self.config.vocab_size)
         if not ids:
             raise ParameterError("a text has no tokens, so there is nothing to make a vector of")
-        return self._fitting(ids)
+        return fitting(ids, self.max_context)
 
-    def _fitting(self, ids: list[int]) -> list[int]:
-        if len(ids) > self.max_context:
-            raise ContextLengthError(f"{len(ids)} tokens do not fit into the context of {self.max_context}")
-        return ids
-
-    def _checked_ids(self, token_ids: Iterable[int]) -> list[int]:
-        ids = []
-        for position, token_id in enumerate(token_ids):
-            try:
-                ids.append(operator.index(token_id))
-            except TypeError as error:
-                raise ParameterError(f"token {position} is {token_id!r}, not a whole number") from error
-            if not 0 <= ids[-1] < self.config.vocab_size:
-                raise ParameterError(
-                    f"token {position} is {ids[-1]}, but the vocabulary has ids 0 to "
-                    f"{self.config.vocab_size - 1}"
-                )
-        return ids
-
-    def request(self, prompt_ids: list[int], settings: SamplingParams) -> Request:
+    def request(
+        self, prompt_ids: list[int], settings: SamplingParams, adapter: AdapterChoice = None
+    ) -> Request:
         """Return a request for the engine, not yet submitted.
 
         Raises:
             ContextLengthError: the prompt leaves no room for an answer.
             UnsupportedModelError: the model makes embeddings.
+            ModelNotFoundError: no adapter has the name.
         """
         if self.makes_embeddings:
             raise UnsupportedModelError(f"{self.path} makes embeddings and predicts no tokens; use embed")
@@ -367,10 +382,11 @@ class LLM:
             max_new_tokens=min(settings.max_tokens, room),
             stop_ids=frozenset() if settings.ignore_eos else frozenset(self.config.eos_token_ids),
             output=TextOutput(IncrementalDecoder(self.tokenizer), settings.stop),
+            adapters=self.adapters.chosen(adapter),
         )
 
-    def _stream(self, prompt_ids: list[int], settings: SamplingParams) -> TextStream:
-        request = self.request(prompt_ids, settings)
+    def _stream(self, prompt_ids: list[int], settings: SamplingParams, adapter: AdapterChoice) -> TextStream:
+        request = self.request(prompt_ids, settings, adapter)
         self.engine.submit(request)
         return TextStream(self.engine, request, self.name)
 
@@ -382,15 +398,3 @@ class LLM:
             for request in requests:  # after an error or Ctrl-C nothing of this call goes on
                 engine.cancel(request)
         return [result_of(request, {"model": self.name}) for request in requests]
-
-
-def _batch_of(prompt: Any) -> Sequence[Prompt] | None:
-    """The prompts of a batch, or None for a single one: text, or a list that begins with a number."""
-    if isinstance(prompt, str):
-        return None
-    if isinstance(prompt, (bytes, Mapping)) or not isinstance(prompt, Sequence):
-        raise ParameterError(
-            "a prompt is a string or a list of token ids, several are a list of those, "
-            f"not {type(prompt).__name__}"
-        )
-    return None if prompt and not isinstance(prompt[0], (str, Sequence)) else prompt

@@ -278,7 +278,7 @@ def test_images_are_refused(client: httpx.Client) -> None:
 
 
 def test_routes_that_are_not_there_say_so(client: httpx.Client) -> None:
-    for path in ("/infill", "/rerank", "/v1/rerank", "/slots/0?action=save", "/props", "/lora-adapters"):
+    for path in ("/infill", "/rerank", "/v1/rerank", "/slots/0?action=save", "/props"):
         error = refused(client, path, {}, 501)
         assert error["type"] == "not_supported_error"
         assert path.partition("?")[0].rpartition("/")[0] in error["message"]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tercet.engine.adapters import ChosenAdapter
 from tercet.engine.engine import Engine, Logits
 from tercet.engine.plan import Chunk
 from tercet.engine.request import Request
@@ -55,6 +56,7 @@ class CountingRunner:
         num_cached: Sequence[int],
         blocks: Sequence[Sequence[int]],
         num_scored: Sequence[int],
+        adapters: Sequence[ChosenAdapter] = (),
     ) -> Logits:
         self.steps.append([len(ids) for ids in sequences])
         rows: list[int] = []

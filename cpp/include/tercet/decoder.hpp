@@ -15,6 +15,7 @@
 //     windows           Gemma3: in some layers a token sees only the latest positions, with other rotary frequencies
 //     scales            Gemma3: of the embedding and of the attention scores
 //     rotated basis     Bonsai: inputs of ternary matrices are turned by a Hadamard transform first (ops.hpp)
+//     adapters          of single sequences: low-rank additions to the matrices (adapter.hpp)
 //
 // Q, K, V, O, Gate, Up and Down are ternary; their inputs are rounded to int8 per token, or (quantize_activations false)
 // left as they are. There are no biases. The specification is src/tercet/reference; src/decoder/forward.cpp is the same
@@ -32,6 +33,7 @@
 #include <span>
 #include <vector>
 
+#include "tercet/adapter.hpp"
 #include "tercet/attention.hpp"
 #include "tercet/kv_cache.hpp"
 #include "tercet/ops.hpp"
@@ -79,6 +81,7 @@ struct Projection {
     EmbeddingMatrix matrix;
     NormWeight input_norm;
     std::shared_ptr<const BasisRotation> rotation;  // shared by the matrices of one depth; null: none
+    std::size_t index = 0;                          // layer * layer_matrices + which; the decoder sets it
 };
 
 struct LayerWeights {
@@ -112,11 +115,12 @@ struct Batch {
     std::span<const std::int32_t> context_lengths;
     MatrixView<const std::int32_t> block_tables;  // [sequences][max_blocks], -1 = none
     std::span<const std::int32_t> logit_rows;     // tokens whose logits are wanted, in this order
+    std::span<const AdapterUse> adapters;         // in any order, an adapter at most once for each sequence
 };
 
 // Throws std::invalid_argument, saying which operand should be what and is what, unless the batch fits: ids in the
-// vocabulary, contexts within max_context, tables that name enough existing blocks, and no block that one sequence writes
-// while another uses it. `operation` is what the message says was called; `writers` is scratch memory.
+// vocabulary, contexts within max_context, tables that name enough existing blocks, no block that one sequence writes
+// while another uses it, and adapters that were made for the decoder. `operation` is what the message says was called; `writers` is scratch memory.
 void check_batch(const char* operation, const DecoderConfig& config, const KvShape& cache, const Batch& batch,
                  std::vector<std::int32_t>& writers);
 
@@ -165,8 +169,10 @@ class Decoder {
     void normalize_residual(const NormWeight& weight, const Projection& reader);
     void finish_input(const NormWeight& sub_norm, const Projection& reader, std::size_t token) noexcept;
     void finish_row(LinearInput& input, const Projection& reader, std::size_t token) noexcept;
+    void finish_shared_row(const Projection& reader, std::size_t token) noexcept;
     void project_input(std::initializer_list<Target> targets);
     void multiply_input(LinearInput& input, std::span<const Target> targets);
+    void add_adapters(std::span<const Target> targets);
     void add_to_residual(const Projection& projection, const NormWeight& post_norm);
     float* residual(std::size_t token) noexcept { return residual_.data() + token * config_.hidden_size; }
 
@@ -189,6 +195,8 @@ class Decoder {
     LinearInput input_;                           // what the next linear layer reads
     LinearInput own_input_;                       // the same as one projection wants it, where they differ
     std::vector<Product> products_;               // what is computed of it together
+    AdapterRows adapters_;
+    AlignedBuffer<float> unturned_;               // the input as adapters read it, where it has been turned
     AlignedBuffer<float> wanted_;                 // [logit_rows][hidden_size], normalized
 };
 

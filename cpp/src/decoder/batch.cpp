@@ -1,4 +1,6 @@
 // Everything that could be wrong with a batch, checked before the first byte is written.
+#include <cmath>
+
 #include "decoder/rejection.hpp"
 #include "tercet/decoder.hpp"
 
@@ -92,6 +94,22 @@ void check_tables(const char* operation, const DecoderConfig& config, const KvSh
     }
 }
 
+void check_adapters(const char* operation, const DecoderConfig& config, const Batch& batch) {
+    const auto uses = batch.adapters;
+    for (std::size_t i = 0; i < uses.size(); ++i) {
+        const std::string name = element("adapters", i);
+        const std::size_t sequences = batch.context_lengths.size();
+        if (uses[i].sequence >= sequences)
+            reject(operation, name, "of a sequence below " + std::to_string(sequences), std::to_string(uses[i].sequence));
+        if (!uses[i].adapter->fits(config)) reject(operation, name, "made for this decoder", "one of another shape");
+        if (!std::isfinite(uses[i].weight)) reject(operation, name, "of finite weight", std::to_string(uses[i].weight));
+        for (const AdapterUse& other : uses.first(i)) {
+            if (other.sequence == uses[i].sequence && other.adapter == uses[i].adapter)
+                reject(operation, name, "another adapter than the sequence has already", "the same");
+        }
+    }
+}
+
 }  // namespace
 
 void check_batch(const char* operation, const DecoderConfig& config, const KvShape& cache, const Batch& batch,
@@ -112,6 +130,7 @@ void check_batch(const char* operation, const DecoderConfig& config, const KvSha
     check_range(operation, "token_ids", batch.token_ids, config.vocab_size);
     check_range(operation, "logit_rows", batch.logit_rows, batch.token_ids.size());
     check_tables(operation, config, cache, batch, writers);
+    check_adapters(operation, config, batch);
 }
 
 }  // namespace tercet

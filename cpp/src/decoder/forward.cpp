@@ -17,11 +17,20 @@ const DecoderConfig& checked(const DecoderConfig& config, const DecoderWeights& 
     return config;
 }
 
+DecoderWeights numbered(DecoderWeights weights) {
+    std::size_t index = 0;
+    for (LayerWeights& layer : weights.layers) {
+        for (Projection* projection : {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down})
+            projection->index = index++;
+    }
+    return weights;
+}
+
 }  // namespace
 
 Decoder::Decoder(const DecoderConfig& config, DecoderWeights weights, const KernelTable& kernels, int num_threads)
     : config_(checked(config, weights)),
-      weights_(std::move(weights)),
+      weights_(numbered(std::move(weights))),
       shares_inputs_(projections_share_inputs(weights_.layers)),
       team_(kernels, num_threads) {}
 
@@ -75,10 +84,10 @@ std::size_t Decoder::scratch_bytes() const noexcept {
     std::size_t floats = 0;
     for (const AlignedBuffer<float>* buffer :
          {&angles_.cosines, &angles_.sines, &local_angles_.cosines, &local_angles_.sines, &residual_, &query_, &key_, &value_,
-          &gate_, &up_, &branch_, &wanted_})
+          &gate_, &up_, &branch_, &wanted_, &unturned_})
         floats += buffer->size();
     return floats * sizeof(float) + input_.scratch_bytes() + own_input_.scratch_bytes() + shared_spans_.num_bytes() +
-           team_.scratch_bytes();
+           adapters_.scratch_bytes() + team_.scratch_bytes();
 }
 
 // x = embedding[token_ids] * embedding_scale
@@ -173,6 +182,14 @@ void Decoder::place_tokens(const Batch& batch, std::size_t begin, std::size_t en
         places_[token - begin] = {static_cast<std::size_t>(batch.context_lengths[sequence]) + offset,
                                   batch.block_tables.row(sequence).data()};
     }
+    adapters_.clear();
+    for (const AdapterUse& use : batch.adapters) {
+        const auto first = std::max(begin, static_cast<std::size_t>(batch.sequence_starts[use.sequence]));
+        const auto last = std::min(end, static_cast<std::size_t>(batch.sequence_starts[use.sequence + 1]));
+        for (std::size_t token = first; token < last; ++token) adapters_.add(token - begin, use);
+    }
+    adapters_.sort();
+    if (!adapters_.empty()) grown(unturned_, tokens * std::max({config_.hidden_size, config_.query_size(), config_.ffn_size}));
     const auto num_global = std::count(config_.windows.begin(), config_.windows.end(), 0);
     if (num_global > 0) place_angles(config_.rotary, angles_);
     if (num_global < std::ssize(config_.windows)) place_angles(config_.local_rotary, local_angles_);

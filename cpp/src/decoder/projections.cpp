@@ -26,7 +26,7 @@ void Decoder::normalize_residual(const NormWeight& weight, const Projection& rea
     team_.for_each(places_.size(), cost::value * static_cast<double>(config_.hidden_size), [&](std::size_t token) {
         kernels().floats.rms_norm(residual(token), weight.data(), config_.hidden_size, config_.rms_norm_epsilon,
                                   input_.row(token));
-        if (shares_inputs_) finish_row(input_, reader, token);
+        finish_shared_row(reader, token);
     });
 }
 
@@ -35,7 +35,15 @@ void Decoder::finish_input(const NormWeight& sub_norm, const Projection& reader,
     float* row = input_.row(token);
     if (!sub_norm.empty())
         kernels().floats.rms_norm(row, sub_norm.data(), sub_norm.size(), config_.rms_norm_epsilon, row);
-    if (shares_inputs_) finish_row(input_, reader, token);
+    finish_shared_row(reader, token);
+}
+
+// Where all matrices read the same, it is finished at once.
+void Decoder::finish_shared_row(const Projection& reader, std::size_t token) noexcept {
+    if (!shares_inputs_) return;
+    const std::size_t depth = input_.depth();
+    if (reader.rotation && !adapters_.empty()) std::copy_n(input_.row(token), depth, unturned_.data() + token * depth);
+    finish_row(input_, reader, token);
 }
 
 void Decoder::finish_row(LinearInput& input, const Projection& reader, std::size_t token) noexcept {
@@ -45,8 +53,10 @@ void Decoder::finish_row(LinearInput& input, const Projection& reader, std::size
 
 // Multiplies the input with several matrices: together, or one after the other where each makes its own of it.
 void Decoder::project_input(std::initializer_list<Target> targets) {
-    if (shares_inputs_) return multiply_input(input_, targets);
-
+    if (shares_inputs_) {
+        multiply_input(input_, targets);
+        return add_adapters(targets);
+    }
     const std::size_t depth = input_.depth();
     own_input_.prepare(places_.size(), depth, config_.quantize_activations);
     for (const Target& target : targets) {
@@ -61,6 +71,18 @@ void Decoder::project_input(std::initializer_list<Target> targets) {
             finish_row(own_input_, reader, token);
         });
         multiply_input(own_input_, {&target, 1});
+    }
+    add_adapters(targets);
+}
+
+// What the adapters of some tokens add to the products: they read the input as it was before it was turned.
+void Decoder::add_adapters(std::span<const Target> targets) {
+    if (adapters_.empty()) return;
+    const std::size_t depth = input_.depth();
+    for (const auto& [projection, out, accumulate] : targets) {
+        const float* x = shares_inputs_ && projection.rotation ? unturned_.data() : input_.values();
+        const std::size_t rows = std::visit([](const auto& matrix) { return matrix.rows; }, projection.matrix);
+        adapters_.multiply(team_, projection.index, x, depth, out, rows);
     }
 }
 

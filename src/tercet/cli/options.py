@@ -111,6 +111,17 @@ Draft = Annotated[
         rich_help_panel=MACHINE,
     ),
 ]
+Lora = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--lora",
+        metavar="NAME=FOLDER",
+        help="An adapter, as PEFT or `tercet finetune --method lora` writes it; may be given several times. "
+        "Without a name it has its folder's.",
+        show_default=False,
+        rich_help_panel=MACHINE,
+    ),
+]
 Isa = Annotated[
     str | None,
     typer.Option(
@@ -151,6 +162,21 @@ def kernel_config(file: Path | None) -> KernelConfig | None:
         return parse_kernel_config(read_bytes(file).decode())
     except (FormatError, UnicodeDecodeError) as error:
         raise FormatError(f"{file}: {error}") from error
+
+
+def adapters(named: list[str] | None) -> dict[str, str]:
+    """The adapters of `--lora` by name."""
+    found: dict[str, str] = {}
+    for text in named or ():
+        name, equals, path = text.partition("=")
+        if not equals or Path(text).exists():
+            path, name = text, Path(text).absolute().name
+        if not name or not path:
+            raise typer.BadParameter(f"{text!r} is not NAME=FOLDER", param_hint="--lora")
+        if name in found:
+            raise typer.BadParameter(f"two adapters are called {name}", param_hint="--lora")
+        found[name] = path
+    return found
 
 
 def given(**options: Any) -> dict[str, Any]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tercet.cli import console, options
 from tercet.cli.console import decoded
 from tercet.cli.positionals import model_and_prompt
+
+if TYPE_CHECKING:
+    from tercet.tokenization.chat_template import Message
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 
@@ -40,6 +43,7 @@ def run(
     scenario: options.Scenario = None,
     speculation: options.Speculation = None,
     draft: options.Draft = None,
+    lora: options.Lora = None,
     chat: Annotated[
         bool, typer.Option("--chat", help="Send the prompt as a chat message, by the model's template.")
     ] = False,
@@ -53,6 +57,7 @@ def run(
     from tercet.sampling.params import SamplingParams
 
     model, prompt = model_and_prompt(words, model)
+    adapters = options.adapters(lora)
     text = _read_standard_input() if prompt == "-" else prompt
     params = SamplingParams(
         **options.given(
@@ -80,9 +85,14 @@ def run(
             scenario=scenario,
             speculation=speculation,
             draft=draft,
+            adapters=adapters,
         )
+    messages: list[Message] = [{"role": "user", "content": text}]
+    adapter = dict.fromkeys(adapters, 1.0)
     stream = (
-        llm.stream_chat([{"role": "user", "content": text}], params) if chat else llm.stream(text, params)
+        llm.stream_chat(messages, params, adapter=adapter)
+        if chat
+        else llm.stream(text, params, adapter=adapter)
     )
     if not json and not chat and console.told().is_terminal:
         # The eye reads prompt and continuation as one text; a pipe gets the continuation alone.

@@ -158,6 +158,7 @@ def serve(
     scenario: options.Scenario = None,
     speculation: options.Speculation = None,
     draft: options.Draft = None,
+    lora: options.Lora = None,
     context: Annotated[
         int | None,
         typer.Option(
@@ -195,6 +196,7 @@ def serve(
                 speculation=speculation,
                 draft=draft,
                 max_context=context,
+                adapters=options.adapters(lora) or None,
             ),
             max_concurrent=max_concurrent,
             max_queued_requests=max_queued,

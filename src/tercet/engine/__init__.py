@@ -11,7 +11,8 @@ programs with an event loop, which read a `request_stream`; `stats` says what ha
 
 `request` is the state of one request, `kv_blocks` the memory of all, `sequence_blocks` how one comes by its
 share, some of it as earlier requests left it (`prefix_index`). `speculation` guesses tokens that a step
-then checks, by `prompt_lookup` or a `draft` model. `text_output` turns token ids into text that is never
+then checks, by `prompt_lookup` or a `draft` model. `adapters` are what requests may add to the model
+(LoRA). `text_output` turns token ids into text that is never
 taken back, `result` sums up, `stream` is for those who read in the thread that computes. `opening` puts an
 engine together, within a budget if there is one (`memory_plan`); `memory` asks the operating system what it
 all costs; `processors` and `control_groups` say what of the machine this process may use.

@@ -26,6 +26,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from tercet.engine.adapters import ChosenAdapter
 from tercet.engine.kv_blocks import KvBlockPool
 from tercet.engine.plan import Chunk, StepLimits, plan_embedding
 from tercet.engine.reading import read_sequences
@@ -53,6 +54,7 @@ class StepRunner(Protocol):
         num_cached: Sequence[int],
         blocks: Sequence[Sequence[int]],
         num_scored: Sequence[int],
+        adapters: Sequence[ChosenAdapter] = (),
     ) -> Logits:
         """Logits [rows, vocab] after the last `num_scored` tokens of each sequence."""
 
@@ -168,10 +170,10 @@ class Engine:
 
     # Whole texts ------------------------------------------------------------------------------------
 
-    def score(self, token_ids: Sequence[int]) -> Logits:
+    def score(self, token_ids: Sequence[int], adapters: Sequence[ChosenAdapter] = ()) -> Logits:
         """Logits [tokens, vocab] of one sequence, computed in chunks beside whatever else is running."""
         parts: list[Logits] = []
-        self.read([token_ids], [0], lambda index, position, logits: parts.append(logits))
+        self.read([token_ids], [0], lambda index, position, logits: parts.append(logits), adapters=adapters)
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def read(
@@ -180,6 +182,7 @@ class Engine:
         firsts: Sequence[int],
         seen: Callable[[int, int, Logits], None],
         salt: bytes = b"",
+        adapters: Sequence[ChosenAdapter] = (),
     ) -> None:
         """Hand over the logits of sequences from a position on; see `tercet.engine.reading`.
 
@@ -188,7 +191,7 @@ class Engine:
         with self._exclusively():
             needed = max((self.pool.blocks_for(len(ids)) for ids in sequences), default=0)
             self._wait_for_blocks(needed)
-            read_sequences(self.runner, self.pool, self.limits, sequences, firsts, seen, salt)
+            read_sequences(self.runner, self.pool, self.limits, sequences, firsts, seen, salt, adapters)
 
     def embed(self, sequences: Sequence[Sequence[int]]) -> Logits:
         """Final states [S, hidden] of the last tokens of S sequences, as many at once as fit into a step."""

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tercet.engine import opening
+from tercet.engine.adapters import ChosenAdapter
 from tercet.engine.engine import Logits, StepRunner
 from tercet.engine.plan import Chunk
 from tercet.engine.request import Request
@@ -100,11 +101,12 @@ class MockRunner:
         num_cached: Sequence[int],
         blocks: Sequence[Sequence[int]],
         num_scored: Sequence[int],
+        adapters: Sequence[ChosenAdapter] = (),
     ) -> Logits:
         """Logits [rows, vocab] after the last tokens of each sequence; arithmetic forgets those before."""
         self._begin_step()
         if self._runner is not None:
-            return self._runner.score(sequences, num_cached, blocks, num_scored)
+            return self._runner.score(sequences, num_cached, blocks, num_scored, adapters)
         rows = [
             self._logits(ids[: end + 1])
             for ids, count in zip(sequences, num_scored, strict=True)

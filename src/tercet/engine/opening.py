@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from tercet.engine.adapters import AdapterSet
 from tercet.engine.draft import DraftModel
 from tercet.engine.engine import Engine
 from tercet.engine.kv_blocks import KvBlockPool, pool_size
@@ -42,6 +43,7 @@ class OpenModel:
     memory_plan: MemoryPlan | None
     """How the memory is spent; None where the settings set no limit."""
     kv_cache_bytes: int
+    adapters: AdapterSet
 
 
 def load_for(path: Path, settings: EngineSettings) -> LoadedModel:
@@ -128,7 +130,7 @@ def open_engine(
         StepLimits(settings.max_step_tokens, num_sequences),
         speculation=None if proposer is None else Speculation(proposer),
     )
-    return OpenModel(engine, decoder.isa, context, plan, num_bytes)
+    return OpenModel(engine, decoder.isa, context, plan, num_bytes, AdapterSet(decoder, loaded.config))
 
 
 def _check_tokens(loaded: LoadedModel, draft: LoadedModel) -> None:

@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from tercet.engine.adapters import ChosenAdapter, adapter_salt
 from tercet.engine.kv_blocks import KvBlockPool
 from tercet.engine.plan import StepLimits
 from tercet.engine.prefix_index import block_key, root_key
@@ -33,6 +34,7 @@ class Scorer(Protocol):
         num_cached: Sequence[int],
         blocks: Sequence[Sequence[int]],
         num_scored: Sequence[int],
+        adapters: Sequence[ChosenAdapter] = (),
     ) -> Logits:
         """Logits [sum of num_scored, vocab] after the last `num_scored` tokens of each sequence."""
 
@@ -65,6 +67,7 @@ def read_sequences(
     firsts: Sequence[int],
     seen: Callable[[int, int, Logits], None],
     salt: bytes = b"",
+    adapters: Sequence[ChosenAdapter] = (),
 ) -> None:
     """Compute sequences, and hand over the logits behind each token from a position on.
 
@@ -77,7 +80,9 @@ def read_sequences(
         seen: called with the index of a sequence, a position, and the logits [rows, vocab] behind the tokens
             from there on; once or several times for each sequence, in the order of positions.
         salt: sequences share beginnings with those of the same salt.
+        adapters: of all of them; beginnings are shared with those of the same ones.
     """
+    salt = adapter_salt(adapters, salt)
     waiting = [
         _Reading(index, ids, first, pool, salt)
         for index, (ids, first) in enumerate(zip(sequences, firsts, strict=True))
@@ -86,7 +91,7 @@ def read_sequences(
     try:
         while waiting or active:
             waiting = _admit(waiting, active, pool, limits)
-            _step(scorer, pool, active, limits.max_step_tokens, seen)
+            _step(scorer, pool, active, limits.max_step_tokens, seen, adapters)
             for reading in active:
                 if not reading.num_pending:
                     pool.release(reading.blocks)
@@ -133,6 +138,7 @@ def _step(
     active: Sequence[_Reading],
     budget: int,
     seen: Callable[[int, int, Logits], None],
+    adapters: Sequence[ChosenAdapter],
 ) -> None:
     pieces: list[tuple[_Reading, int, int]] = []  # tokens of it, and how many of them are scored
     for reading in active:
@@ -146,6 +152,7 @@ def _step(
         [one.num_cached for one, _, _ in pieces],
         [one.blocks for one, _, _ in pieces],
         [scored for _, _, scored in pieces],
+        adapters,
     )
     row = 0
     for reading, count, scored in pieces:

@@ -11,6 +11,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tercet.engine.adapters import ChosenAdapter, adapter_salt
 from tercet.engine.prefix_index import block_key, root_key
 from tercet.engine.text_output import TextOutput
 from tercet.sampling.logprobs import TokenLogprobs
@@ -36,6 +37,7 @@ class Request:
     stop_ids: frozenset[int] = frozenset()
     output: TextOutput | None = None
     cache_salt: bytes = b""  # only requests with the same one use each other's keys and values
+    adapters: tuple[ChosenAdapter, ...] = ()  # and the same of these
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     priority: int = 0  # a lower one runs first
     tenant: str = ""  # requests of one priority take turns by tenant, however many each has sent
@@ -110,6 +112,6 @@ class Request:
         """Names of the first blocks, all full of tokens that are known (`tercet.engine.prefix_index`)."""
         keys = self.block_keys
         while len(keys) < num_blocks:
-            parent = keys[-1] if keys else root_key(self.cache_salt)
+            parent = keys[-1] if keys else root_key(adapter_salt(self.adapters, self.cache_salt))
             keys.append(block_key(parent, self.tokens(len(keys) * block_tokens, block_tokens)))
         return keys[:num_blocks]

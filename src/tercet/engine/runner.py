@@ -9,8 +9,10 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from tercet.engine.adapters import ChosenAdapter
 from tercet.engine.plan import Chunk
 from tercet.engine.request import Request
+from tercet.kernels.adapter import AdapterUse
 from tercet.kernels.decoder import Decoder, KvCache
 from tercet.kernels.sampling import sample
 from tercet.sampling.params import SamplingParams
@@ -41,6 +43,7 @@ class Runner:
             [chunk.request.num_cached for chunk in chunks],
             [chunk.request.blocks for chunk in chunks],
             rows,
+            [chunk.request.adapters for chunk in chunks],
         )
 
     def score(
@@ -49,12 +52,13 @@ class Runner:
         num_cached: Sequence[int],
         blocks: Sequence[Sequence[int]],
         num_scored: Sequence[int],
+        adapters: Sequence[ChosenAdapter] = (),
     ) -> Logits:
         """Logits [rows, vocab] after the last `num_scored` tokens of each sequence, behind cached ones."""
         ends = itertools.accumulate(len(ids) for ids in sequences)
         rows = [row for end, count in zip(ends, num_scored, strict=True) for row in range(end - count, end)]
         compute = partial(self.decoder.forward, full_rows=range(len(rows)))
-        return self._compute(compute, sequences, num_cached, blocks, rows)
+        return self._compute(compute, sequences, num_cached, blocks, rows, [adapters] * len(sequences))
 
     def embed(
         self, sequences: Sequence[Sequence[int]], blocks: Sequence[Sequence[int]], step_tokens: int
@@ -99,7 +103,13 @@ class Runner:
         num_cached: Sequence[int],
         blocks: Sequence[Sequence[int]],
         rows: Sequence[int],
+        adapters: Sequence[Sequence[ChosenAdapter]] = (),
     ) -> Logits:
+        uses = [
+            AdapterUse(index, chosen.loaded.adapter, chosen.weight)
+            for index, own in enumerate(adapters)
+            for chosen in own
+        ]
         starts = itertools.accumulate((len(ids) for ids in tokens), initial=0)
         width = max(map(len, blocks))
         tables = [[*owned, *[-1] * (width - len(owned))] for owned in blocks]
@@ -110,6 +120,7 @@ class Runner:
             np.array(num_cached, np.int32),
             np.array(tables, np.int32),
             np.array(rows, np.int32),
+            adapters=uses,
         )
 
 

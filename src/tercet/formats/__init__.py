@@ -3,6 +3,7 @@
     tercet        the native file: mapped, checksummed, machine-independent
     gguf          the files of llama.cpp and its relatives, every ternary type of them
     safetensors   tensors of Hugging Face folders, mapped
+    peft          adapters (LoRA)
     huggingface   config.json and its neighbours, and whole folders of the classes of transformers that we run
 
 Everything here reads bytes that strangers wrote. So every reader checks before it believes: a length against

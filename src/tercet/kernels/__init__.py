@@ -6,6 +6,7 @@
     linear          ternary matrices times int8 activations, exact
     floats          the float kernels one by one
     decoder         the whole forward pass over a paged cache
+    adapter         low-rank additions to it (LoRA)
     sampling        the next token from logits
 
 Everything takes `isa=None`: None means the environment variable TERCET_ISA, or else the best instruction

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,9 @@ import numpy.typing as npt
 from tercet import _core
 from tercet.errors import ParameterError
 from tercet.kernels.matrices import FloatMatrix, PlaneMatrix, TernaryMatrix, borrowed
+
+if TYPE_CHECKING:
+    from tercet.kernels.adapter import AdapterUse
 
 __all__ = ["HEADS", "Decoder", "DecoderConfig", "FloatMatrix", "KvCache", "PlaneMatrix", "TernaryMatrix"]
 
@@ -225,6 +228,7 @@ class Decoder:
         *,
         full_rows: Sequence[int] = (),
         greedy_rows: Sequence[int] = (),
+        adapters: Sequence[AdapterUse] = (),
     ) -> npt.NDArray[np.float32]:
         """Compute a batch, store its keys and values, and return logits float32 [logit_rows, vocab].
 
@@ -241,6 +245,7 @@ class Decoder:
             full_rows: indices into logit_rows of those that are computed in full even by a decoder whose head
                 is `two_stage`, because logits themselves are wanted and not a token drawn from them.
             greedy_rows: those of which only the largest logit is wanted; the others' values are rough then.
+            adapters: what is added to the matrices for single sequences (`tercet.kernels.adapter`).
 
         Raises:
             ParameterError: an operand does not fit; the message names it. Nothing has been written then.
@@ -253,7 +258,7 @@ class Decoder:
             uses = np.full(len(batch[-1]), DRAWING, np.uint8)
             uses[list(greedy_rows)] = BEST
             uses[list(full_rows)] = EXACT
-        return self.core.forward(cache.core, *batch, uses)
+        return self.core.forward(cache.core, *batch, uses, *([_told(adapters)] if adapters else []))
 
     def hidden_states(
         self,
@@ -263,6 +268,8 @@ class Decoder:
         context_lengths: Integers,
         block_tables: npt.NDArray[np.int32] | Sequence[Sequence[int]],
         logit_rows: Integers,
+        *,
+        adapters: Sequence[AdapterUse] = (),
     ) -> npt.NDArray[np.float32]:
         """Do what `forward` does, without the output head: return what it would read.
 
@@ -277,6 +284,7 @@ class Decoder:
             *_batch(
                 "Decoder.hidden_states", token_ids, sequence_starts, context_lengths, block_tables, logit_rows
             ),
+            *([_told(adapters)] if adapters else []),
         )
 
 
@@ -331,6 +339,10 @@ def _rotation(rotation: Rotation) -> dict[str, Any]:
         "outputs": list(rotation.outputs),
         "signs": {int(width): rotation.signs_of(int(width)) for width in rotation.signs},
     }
+
+
+def _told(adapters: Sequence[AdapterUse]) -> list[tuple[int, _core.Adapter, float]]:
+    return [(use.sequence, use.adapter.core, use.weight) for use in adapters]
 
 
 def _batch(

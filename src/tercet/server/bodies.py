@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 from fastapi import Depends
 from fastapi import Request as FastApiRequest
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
 from pydantic_core import ErrorDetails
 from starlette.requests import Request
 
@@ -87,7 +87,7 @@ def parse_body(data: bytes, model: type[Model]) -> Model:
         value = read_json(data)
     except JsonTextError as error:
         raise ApiError(400, str(error), param=error.param, code=error.code) from None
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) and not issubclass(model, RootModel):
         raise ApiError(400, f"the body is a JSON object, not {_kind(value)}", code="invalid_type")
     try:
         return model.model_validate(value)

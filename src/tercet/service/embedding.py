@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from tercet.engine.prompts import Prompt
 from tercet.errors import DeadlineError, OverloadedError, UnavailableError
-from tercet.llm import LLM, Prompt
+from tercet.llm import LLM
 from tercet.service.settings import ServiceSettings
 
 __all__ = ["EmbeddingQueue", "Embeddings"]

@@ -56,7 +56,8 @@ class Generation(AsyncIterator[TokenEvent]):
 
     Attributes:
         request: what was asked for.
-        model: the name of the model that answers.
+        model: the name of the model that answers, or of its adapter.
+        counted_as: the name of the model itself.
         arrived_at: when the request came, by the engine's clock.
         num_received: tokens that have been read.
         outcome: how it ended, None before.
@@ -69,6 +70,7 @@ class Generation(AsyncIterator[TokenEvent]):
         source: AnswerSource,
         *,
         model: str,
+        counted_as: str | None = None,
         arrived_at: float,
         timeouts: tuple[float | None, float | None] = (None, None),
         observers: Sequence[GenerationObserver] = (),
@@ -76,6 +78,7 @@ class Generation(AsyncIterator[TokenEvent]):
     ) -> None:
         self.request = request
         self.model = model
+        self.counted_as = counted_as or model
         self.outcome: Outcome | None = None
         self.error: BaseException | None = None
         self.arrived_at = arrived_at

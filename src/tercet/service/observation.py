@@ -56,7 +56,7 @@ class MetricsObserver:
 
     def submitted(self, generation: Generation) -> None:
         """Count a request that waits or runs."""
-        model = self._models[generation.model]
+        model = self._models[generation.counted_as]
         model.began()
         model.cache_hits += generation.response_cached
         model.cache_misses += generation.may_be_remembered and not generation.response_cached
@@ -65,11 +65,11 @@ class MetricsObserver:
         """Count the tokens of a piece, and its time."""
         if not generation.response_cached:
             is_first = generation.num_received == 0
-            self._models[generation.model].received(len(event.token_ids), seconds, is_first)
+            self._models[generation.counted_as].received(len(event.token_ids), seconds, is_first)
 
     def settled(self, generation: Generation) -> None:
         """Count the end of a request."""
-        model = self._models[generation.model]
+        model = self._models[generation.counted_as]
         model.finished(generation.outcome or "cancelled", generation.summary, generation.num_received)
 
     def embedded(self, model: str, num_tokens: int, error: BaseException | None) -> None:

@@ -53,6 +53,8 @@ class ModelPool:
     def get(self, name: str | None = None) -> ServedModel:
         """Return the model of a name, or the first for None.
 
+        The name may be that of an adapter: it leads to the first model that has it, as it answers with it.
+
         Raises:
             ModelNotFoundError: no model has this name; the message lists those that there are.
             UnavailableError: it is being loaded for the first time.
@@ -67,9 +69,19 @@ class ModelPool:
             return self._models[name]
         if name in self._loading:
             raise UnavailableError(f"the model {name} is loading; try again in a moment")
-        raise ModelNotFoundError(
-            f"there is no model {name!r} here; there are {', '.join(self._models) or 'none'}"
-        )
+        for model in self._models.values():
+            if name in model.llm.adapters:
+                return model.under(name)
+        known = [entry.name for entry in self.entries]
+        raise ModelNotFoundError(f"there is no model {name!r} here; there are {', '.join(known) or 'none'}")
+
+    def _own(self, name: str) -> ServedModel:
+        model = self.get(name)
+        if model.adapter is not None:
+            raise ParameterError(
+                f"{name} is an adapter of the model {model.base_name}, and no model of its own"
+            )
+        return model
 
     def names(self) -> list[str]:
         """Names of the models that are ready, the default first."""
@@ -79,6 +91,15 @@ class ModelPool:
     def models(self) -> list[ServedModel]:
         """The models that are ready, the default first."""
         return list(self._models.values())
+
+    @property
+    def entries(self) -> list[ServedModel]:
+        """All that requests may name: the models that are ready, each before its adapters."""
+        return [
+            entry
+            for model in self._models.values()
+            for entry in (model, *(model.under(name) for name in model.llm.adapters.names))
+        ]
 
     @property
     def is_loading(self) -> bool:
@@ -107,7 +128,7 @@ class ModelPool:
         Raises:
             ModelNotFoundError: no model has this name.
         """
-        model = self.get(name)
+        model = self._own(name)
         del self._models[name]
         await self._close(model, drain_seconds)
 
@@ -120,7 +141,7 @@ class ModelPool:
         Raises:
             ModelNotFoundError, FormatError, UnsupportedModelError, MemoryLimitError: see `tercet.LLM`.
         """
-        old = self.get(name)
+        old = self._own(name)
         model = await self._open(name, str(old.llm.path) if path is None else path)
         replaced = self._models.get(name)
         self._offer(model)

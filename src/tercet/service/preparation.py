@@ -86,7 +86,7 @@ def prepare(
             len(prompt_ids),
             max_prompt_tokens,
         )
-    engine_request = llm.request(prompt_ids, params)
+    engine_request = llm.request(prompt_ids, params, request.adapters)
     if use.may_call:
         engine_request.output = TextOutput(use.decoder(llm.tokenizer), params.stop)
     if spec is not None:

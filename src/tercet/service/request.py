@@ -43,6 +43,9 @@ class GenerationRequest:
     """Fields that are not named here are as the model came with them."""
     constraint: ConstraintSpec | None = None
     """What the answer must look like; None for any text."""
+    adapters: Mapping[str, float] | None = None
+    """Adapters of the model and the factor of each. None: the one that `model` names, or else the model's
+    defaults."""
     priority: int = 0
     """Lower runs first."""
     tenant: str = ""
@@ -60,7 +63,7 @@ class GenerationRequest:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """The caller's own, given back and never looked at."""
     model: str | None = None
-    """A name of the pool; None is its first model."""
+    """A name of the pool, of a model or of an adapter of one; None is its first model."""
 
     def __post_init__(self) -> None:
         if (self.prompt is None) == (self.messages is None):

@@ -81,7 +81,8 @@ def request_key(identity: str, request: GenerationRequest, prepared: Prepared) -
     sampling["logit_bias"] = sorted(params.logit_bias.items())
     constraint = None if prepared.constraint is None else dataclasses.asdict(prepared.constraint)
     owner = [request.tenant, request.cache_salt.hex()]
-    told = [identity, owner, prepared.engine_request.prompt_ids, sampling, constraint]
+    adapters = [(one.loaded.digest.hex(), one.weight) for one in prepared.engine_request.adapters]
+    told = [identity, owner, prepared.engine_request.prompt_ids, sampling, constraint, adapters]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 

@@ -7,16 +7,18 @@ compiled and embeddings computed in threads, and the engine has its own.
 from __future__ import annotations
 
 import asyncio
+import copy
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from tercet.engine.async_engine import AsyncEngine
+from tercet.engine.prompts import Prompt
 from tercet.engine.result import GenerationResult
 from tercet.errors import TercetError, UnavailableError, UnsupportedModelError
 from tercet.formats.floats import FLOAT_TYPES
-from tercet.llm import LLM, Prompt
+from tercet.llm import LLM
 from tercet.sampling.constraints import prepare_constraints
 from tercet.sampling.params import SamplingParams
 from tercet.service.answer_source import AnswerSource, ComputedAnswer, RememberedAnswer
@@ -36,6 +38,18 @@ State = Literal["loading", "ready", "draining", "closed"]
 WARM_UP_TOKENS = 8
 FIRST = -(2**31)
 """The priority that goes before all others."""
+
+
+class _Shared:
+    """What a model and its adapters have in common, and changes."""
+
+    def __init__(self, llm: LLM) -> None:
+        self.state: State = "loading"
+        self._llm = llm
+
+    @functools.cached_property
+    def chat_template(self) -> ChatTemplate:
+        return template_of(self._llm)
 
 
 class ServedModel:
@@ -61,7 +75,11 @@ class ServedModel:
         self.name = name
         self.llm = llm
         self.settings = settings or ServiceSettings()
-        self.state: State = "loading"
+        self.base_name = name
+        """The name of the model itself, where `name` is that of an adapter."""
+        self.adapter: str | None = None
+        """Whose answers these are, where it is an adapter's name by which callers ask."""
+        self._shared = _Shared(llm)
         self._observers = observers
         self._cache = cache
         self._identity = "" if cache is None else model_identity(llm)
@@ -94,13 +112,24 @@ class ServedModel:
         types = [one for one in self.llm.weight_types if one not in FLOAT_TYPES]
         return ", ".join(types or self.llm.weight_types)
 
-    @functools.cached_property
+    @property
+    def state(self) -> State:
+        """Whether requests are taken: when it is "ready"."""
+        return self._shared.state
+
+    def under(self, adapter: str) -> ServedModel:
+        """Return this model under the name of one of its adapters, which its answers then have."""
+        model = copy.copy(self)
+        model.name = model.adapter = adapter
+        return model
+
+    @property
     def chat_template(self) -> ChatTemplate:
         """What writes conversations: the model's own template, or a plain one where it came without.
 
         Rendering runs it in another process: not for the event loop's own thread.
         """
-        return template_of(self.llm)
+        return self._shared.chat_template
 
     async def chat_text(
         self,
@@ -142,16 +171,16 @@ class ServedModel:
         await self.engine.start()
         if self.settings.warm_up:
             await self._warm_up()
-        self.state = "ready"
+        self._shared.state = "ready"
 
     async def close(self, drain_seconds: float | None = None) -> None:
         """Take no more requests, let those that run finish for a while, and let go of the model."""
         if self.state == "closed":
             return
-        self.state = "draining"
+        self._shared.state = "draining"
         seconds = self.settings.drain_seconds if drain_seconds is None else drain_seconds
         await asyncio.gather(self.engine.stop(seconds), self._embedding.drain(seconds))
-        self.state = "closed"
+        self._shared.state = "closed"
         self.llm.close()
 
     async def submit(self, request: GenerationRequest) -> Generation:
@@ -169,7 +198,7 @@ class ServedModel:
             return await self._submit(request, arrived_at)
         except TercetError as error:
             for observer in self._observers:
-                observer.refused(self.name, request, error)
+                observer.refused(self.base_name, request, error)
             raise
 
     async def embed(self, texts: Sequence[Prompt]) -> Embeddings:
@@ -192,7 +221,7 @@ class ServedModel:
             raise
         finally:
             for observer in self._observers:
-                observer.embedded(self.name, num_tokens, error)
+                observer.embedded(self.base_name, num_tokens, error)
 
     async def _submit(self, request: GenerationRequest, arrived_at: float) -> Generation:
         self._check_ready()
@@ -218,6 +247,7 @@ class ServedModel:
             request,
             source,
             model=self.name,
+            counted_as=self.base_name,
             arrived_at=arrived_at,
             timeouts=timeouts,
             observers=self._observers,
@@ -225,6 +255,8 @@ class ServedModel:
         )
 
     def _prepare(self, request: GenerationRequest) -> Prepared:
+        if request.adapters is None and self.adapter is not None:
+            request = dataclasses.replace(request, adapters={self.adapter: 1.0})
         template = None if request.messages is None else self.chat_template
         return prepare(request, self.llm, template, self.settings.max_prompt_tokens)
 

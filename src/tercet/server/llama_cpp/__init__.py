@@ -7,7 +7,8 @@
     completion   /completion, /completions
     tokens       /tokenize, /detokenize, /apply-template
     embeddings   /embedding, /embeddings
-    state        /props, /slots, /lora-adapters
+    state        /props, /slots
+    adapters     /lora-adapters
     refusals     /infill and others that we do not have
     errors       its error objects: the code is the status, a number
 
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from tercet.server.llama_cpp.adapters import router as adapters
 from tercet.server.llama_cpp.completion import router as completion
 from tercet.server.llama_cpp.embeddings import router as embeddings
 from tercet.server.llama_cpp.refusals import router as refusals
@@ -29,5 +31,5 @@ from tercet.server.llama_cpp.tokens import router as tokens
 __all__ = ["router"]
 
 router = APIRouter()
-for _part in (completion, tokens, embeddings, state, refusals):
+for _part in (completion, tokens, embeddings, state, adapters, refusals):
     router.include_router(_part)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, RootModel
 
 from tercet.sampling.params import LARGEST_COUNT, LARGEST_SEED
 from tercet.server.bodies import StrictModel
@@ -13,6 +13,8 @@ from tercet.server.generation.refusals import refused_unless
 from tercet.server.generation.sampling import StopStrings
 
 __all__ = [
+    "LlamaCppAdapterScale",
+    "LlamaCppAdapterScales",
     "LlamaCppCompletionBody",
     "LlamaCppDetokenizeBody",
     "LlamaCppEmbeddingBody",
@@ -36,6 +38,19 @@ Sequence = str | list[Piece] | LlamaCppPromptObject
 Prompt = str | list[Piece] | LlamaCppPromptObject | Annotated[list[Sequence], Field(max_length=128)]
 """A text, token ids, both mixed, `{"prompt_string": ...}`, or a list of these."""
 Bias = Annotated[list[Any], Field(min_length=2, max_length=2)]
+
+
+class LlamaCppAdapterScale(StrictModel):
+    """An adapter of /lora-adapters, and its factor."""
+
+    id: int = Field(ge=0, le=LARGEST_COUNT)
+    scale: float
+
+
+class LlamaCppAdapterScales(RootModel[list[LlamaCppAdapterScale]]):
+    """What POST /lora-adapters reads."""
+
+    root: Annotated[list[LlamaCppAdapterScale], Field(max_length=128)]
 
 
 class LlamaCppCompletionBody(StrictModel):
@@ -75,6 +90,8 @@ class LlamaCppCompletionBody(StrictModel):
     """Those that are not named are not applied; their order is always ours."""
     cache_prompt: bool | None = None
     """False: no keys and values of earlier requests are used."""
+    lora: Annotated[list[LlamaCppAdapterScale], Field(max_length=128)] | None = None
+    """Factors of adapters for this request; those that are not named have 0. Missing: those of the server."""
     id_slot: int | None = None
     """Accepted: a request runs where there is room."""
     n_keep: int | None = None

@@ -16,6 +16,7 @@ from tercet.engine.result import GenerationResult
 from tercet.server.bodies import AnyTypeBody
 from tercet.server.generation.choices import Choices
 from tercet.server.llama_cpp import answers
+from tercet.server.llama_cpp.adapters import adapter_weights
 from tercet.server.llama_cpp.bodies import LlamaCppCompletionBody
 from tercet.server.llama_cpp.errors import LlamaCppRoute, llama_cpp_error, responses
 from tercet.server.llama_cpp.prompts import is_several, prompt_ids, prompts
@@ -61,6 +62,7 @@ def _requests(body: LlamaCppCompletionBody, served: ServedModel, request_id: str
             prompt=ids,
             params=sampling_params(body, served.llm, index),
             constraint=wanted,
+            adapters=None if body.lora is None else adapter_weights(body.lora, served.llm),
             priority=body.priority or 0,
             cache_salt=secrets.token_bytes(16) if keeps_nothing else b"",
             use_cache=not keeps_nothing,

@@ -23,11 +23,10 @@ REASONS = {
     "/v1/rerank": "there are no reranking models here",
     "/v1/reranking": "there are no reranking models here",
     "/props": "properties are set when the server starts",
-    "/lora-adapters": "adapters are not applied at run time; merge them and convert the model",
     "/slots/{id_slot}": "slots are neither saved nor restored; prompts that begin alike share anyway",
     "/audio/transcriptions": "the model does not hear",
 }
-DESCRIBED = {"/props", "/lora-adapters"}
+DESCRIBED = {"/props"}
 """Routes whose GET is supported, so that the description must account for their POST."""
 
 

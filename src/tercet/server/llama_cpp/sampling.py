@@ -36,7 +36,6 @@ _TURNED_OFF: dict[str, Callable[[Any], bool]] = {
     "post_sampling_probs": lambda value: value is False,
     "grammar_lazy": lambda value: value is False,
     "return_progress": lambda value: value is False,
-    "lora": lambda value: value == [],
     "image_data": lambda value: value == [],
 }
 """Fields that we do not have, and the values with which they ask for nothing."""

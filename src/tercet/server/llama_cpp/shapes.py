@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 __all__ = [
+    "LlamaCppAdapter",
     "LlamaCppCompletion",
     "LlamaCppEmbeddingItem",
     "LlamaCppProperties",
@@ -21,6 +22,15 @@ class Strict(BaseModel):
     """Nothing beside the fields."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+class LlamaCppAdapter(Strict):
+    """An adapter, and the factor that it has for requests that choose none."""
+
+    id: int
+    path: str
+    """The name by which requests choose it: no path of this machine."""
+    scale: float
 
 
 class LlamaCppTokenPiece(Strict):

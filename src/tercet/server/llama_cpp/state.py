@@ -1,4 +1,4 @@
-"""`GET /props`, `/slots` and `/lora-adapters`: what the server is and what it is doing.
+"""`GET /props` and `/slots`: what the server is and what it is doing.
 
 A slot is room for one sequence. Nobody's prompt is shown, and no path of this machine.
 """
@@ -74,12 +74,6 @@ async def slots(
         }
         for number in range(total)
     ]
-
-
-@router.get("/lora-adapters", response_model=None, responses=responses(list[dict[str, Any]]))
-async def lora_adapters() -> list[dict[str, Any]]:
-    """None: adapters are not applied at run time."""
-    return []
 
 
 def _defaults(served: ServedModel) -> dict[str, Any]:

@@ -41,7 +41,7 @@ async def api_version() -> dict[str, str]:
 @router.get("/api/tags", response_model=None, responses=responses(OllamaModels))
 async def tags(request: Request) -> dict[str, Any]:
     """The models."""
-    models = request.app.state.service.pool.models
+    models = request.app.state.service.pool.entries
     return {"models": [await asyncio.to_thread(_entry, served) for served in models]}
 
 
@@ -99,7 +99,7 @@ def _entry(served: ServedModel) -> dict[str, Any]:
 def _details(served: ServedModel) -> dict[str, Any]:
     family = served.llm.config.architecture
     return {
-        "parent_model": "",
+        "parent_model": "" if served.adapter is None else served.base_name,
         "format": served.llm.path.suffix.removeprefix(".") or "safetensors",
         "family": family,
         "families": [family],

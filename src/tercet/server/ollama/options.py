@@ -28,7 +28,7 @@ def model_of(pool: ModelPool, name: str) -> ServedModel:
     Raises:
         ApiError: there is none.
     """
-    names = pool.names()
+    names = [entry.name for entry in pool.entries]
     found = name if name in names else name.removesuffix(DEFAULT_TAG)
     if names and found not in names:
         raise ApiError(404, f"model '{name}' not found", code="model_not_found")

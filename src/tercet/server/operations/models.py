@@ -49,6 +49,8 @@ class ModelEntry(BaseModel):
     owned_by: str
     max_model_len: int
     """vLLM's word for the most tokens of prompt and answer together."""
+    parent: str | None = None
+    """Of an adapter, as vLLM has it: the model that it adds to."""
     meta: ModelShape
 
 
@@ -72,9 +74,9 @@ class Version(BaseModel):
 @router.get("/models", include_in_schema=False)
 @router.get("/v1/models", responses={200: {"model": ModelList}}, summary="The models that requests may name")
 async def list_models(request: Request) -> Response:
-    """All models that are loaded, the default first."""
+    """All models that are loaded, the default first, each before its adapters."""
     service = _loaded(request)
-    entries = await asyncio.to_thread(lambda: [_entry(model) for model in service.pool.models])
+    entries = await asyncio.to_thread(lambda: [_entry(model) for model in service.pool.entries])
     return JSONResponse({"object": "list", "data": entries})
 
 
@@ -107,6 +109,7 @@ def _entry(model: ServedModel) -> dict[str, Any]:
         "created": int(llm.path.stat().st_mtime) if llm.path.exists() else 0,
         "owned_by": OWNER,
         "max_model_len": llm.max_context,
+        **({} if model.adapter is None else {"parent": model.base_name}),
         "meta": {
             "n_vocab": config.vocab_size,
             "n_ctx": llm.max_context,
