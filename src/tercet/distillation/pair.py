@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from tercet.errors import ParameterError
+from tercet.formats.huggingface.masters import master_blocks
 from tercet.formats.huggingface.names import TensorNames
 from tercet.models.config import ModelConfig
 from tercet.models.loading import LoadedModel
@@ -40,17 +41,27 @@ def student_config(teacher: ModelConfig, sub_norms: bool = True) -> ModelConfig:
 def check_pair(teacher: LoadedModel, student: LoadedModel | None) -> None:
     """Refuse models that cannot learn from each other.
 
+    A ternary teacher may teach a student that is there (one that was pruned from it, say); to make a student
+    of it would be to make it of itself.
+
     Raises:
-        ParameterError: the teacher is ternary, or the two have different tokenizers.
+        ParameterError: a ternary teacher is to make a student, the student's scales are not those that it is
+            trained with, or the two have different tokenizers.
     """
-    for name, info in teacher.tensors.items():
-        if is_ternary(name) and info.granularity is not None and not info.is_master:
-            raise ParameterError(
-                f"the teacher {teacher.path} is ternary itself ({name} is stored as {info.type}); "
-                "a teacher is a full-precision model"
-            )
     if student is None:
+        for name, info in teacher.tensors.items():
+            if is_ternary(name) and info.granularity is not None and not info.is_master:
+                raise ParameterError(
+                    f"the teacher {teacher.path} is ternary itself ({name} is stored as {info.type}); "
+                    "a student is made of a full-precision model"
+                )
         return
+    for name, info in student.tensors.items():
+        if is_ternary(name) and info.granularity not in ("tensor", None):
+            raise ParameterError(
+                f"the student {student.path} has a scale for each {info.granularity} of {name}; "
+                "a student learns with one for each matrix"
+            )
     ours, theirs = student.config.vocab_size, teacher.config.vocab_size
     if ours != theirs:
         raise ParameterError(
@@ -65,22 +76,31 @@ def check_pair(teacher: LoadedModel, student: LoadedModel | None) -> None:
         )
 
 
-def values_of(model: LoadedModel, name: str) -> npt.NDArray[np.float32]:
-    """The float weights of a tensor: masters where there are any."""
-    if name in model.masters:
+def values_of(model: LoadedModel, name: str, masters: bool) -> npt.NDArray[np.float32]:
+    """The float weights of a tensor.
+
+    With `masters` those that absmean rounds to the model's own codes and scale: the stored ones, or some that
+    are made up where a file has only codes. Without, the weights that the file computes with.
+    """
+    if masters and name in model.masters:
         return model.masters[name].float32().reshape(model.tensors[name].shape)
     weight = model.reference_weights[name]
-    return weight if isinstance(weight, np.ndarray) else weight.dequantize()
+    if isinstance(weight, np.ndarray):
+        return weight
+    if not masters or not is_ternary(name) or weight.scales.ndim:
+        return weight.dequantize()
+    return np.concatenate(list(master_blocks(weight.codes, np.float32(weight.scales), "f32")))
 
 
 def fill(network: TernaryDecoder, values: Mapping[str, npt.NDArray[np.float32]] | LoadedModel) -> None:
     """Put weights into a network; tensors that are not given keep what they have (sub-norms: ones)."""
     names = values.tensors if isinstance(values, LoadedModel) else values
+    masters = network.quantization.weight_rule != "none"
     parameters = dict(network.named_parameters())
     with torch.no_grad():
         for name in tensor_shapes(network.config):
             if name in names:
-                found = values_of(values, name) if isinstance(values, LoadedModel) else values[name]
+                found = values_of(values, name, masters) if isinstance(values, LoadedModel) else values[name]
                 parameters[NAMES.tensor(name)].copy_(torch.from_numpy(np.ascontiguousarray(found)))
 
 
