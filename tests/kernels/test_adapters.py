@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -43,7 +44,7 @@ def compute(
         np.arange(starts[-1]),
         adapters=uses,
     )
-    return [logits[begin:end] for begin, end in zip(starts, starts[1:], strict=False)]
+    return [logits[begin:end] for begin, end in itertools.pairwise(starts)]
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -132,7 +133,9 @@ def test_what_does_not_fit_is_refused() -> None:
     pairs = pairs_of(random_adapter(GROUPED))
     wide = dataclasses.replace(GROUPED, ffn_size=224)
     other = Decoder(wide, packed_model(wide), 1)
-    with pytest.raises(ParameterError, match=r"B of layers\.0\.ffn\.gate should be \[208, 5\], got \[224, 5\]"):
+    with pytest.raises(
+        ParameterError, match=r"B of layers\.0\.ffn\.gate should be \[208, 5\], got \[224, 5\]"
+    ):
         Adapter(decoder, pairs_of(random_adapter(wide, parts=["gate"])))
     with pytest.raises(ParameterError, match=r"A of layers\.0\.ffn\.down should be \[rank, 208\]"):
         Adapter(decoder, pairs_of(random_adapter(wide, parts=["down"])))
@@ -141,8 +144,8 @@ def test_what_does_not_fit_is_refused() -> None:
     for name in ("final_norm", "layers.0.attention.x", "layers.-1.attention.q"):
         with pytest.raises(ParameterError, match="is no matrix of a layer"):
             Adapter(decoder, {name: pairs["layers.0.attention.q"]})
+    infinite = dataclasses.replace(pairs["layers.0.attention.q"], scale=float("inf"))
     with pytest.raises(ParameterError, match="finite"):
-        infinite = dataclasses.replace(pairs["layers.0.attention.q"], scale=float("inf"))
         Adapter(decoder, {"layers.0.attention.q": infinite})
     adapter = Adapter(decoder, pairs)
     with pytest.raises(ParameterError, match="made for this decoder"):
