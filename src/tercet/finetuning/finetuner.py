@@ -120,6 +120,8 @@ class FineTuner:
             StorageError: the disk is full, or the folder cannot be written.
         """
         started = time.monotonic()
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise TrainingError("fine-tuning runs in one process: start it without accelerate or torchrun")
         prepared = data if isinstance(data, PreparedData) else self.prepare(data, validation)
         for line in prepared.report.lines():
             tell(line)

@@ -5,16 +5,17 @@ then replaced by `tercet.training.bitlinear.BitLinear`, whose forward pass round
 time. So the loss of this network is the loss of the file that `tercet.finetuning.export` makes of it.
 
     folder with masters     they are taken as they are
-    packed file             masters are made up for the codes: code * scale / (share of codes that are not 0)
+    packed file             masters are made up for the codes (`tercet.finetuning.masters`)
 
-With those made-up masters absmean gives back every code, and the scale to its last bit (see
-`tercet.formats.huggingface.masters`): training begins at exactly the model that was given.
+With those made-up masters absmean gives back every code, and the scale to its last bit: training begins at
+exactly the model that was given.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -28,6 +29,7 @@ from transformers.initialization import no_init_weights
 
 from tercet.engine.opening import conversation_template
 from tercet.errors import FormatError, ParameterError, UnsupportedModelError
+from tercet.finetuning.masters import spread_masters
 from tercet.formats.huggingface.config_writer import family_of_model, from_model_fields
 from tercet.formats.huggingface.masters import master_blocks
 from tercet.formats.huggingface.names import NORM_SUFFIXES, TensorNames
@@ -145,7 +147,9 @@ def master_values(source: LoadedModel, name: str) -> npt.NDArray[np.float32]:
         return weight
     if weight.scales.ndim:
         return weight.dequantize()
-    return np.concatenate(list(master_blocks(weight.codes, np.float32(weight.scales), "f32")))
+    if source.config.weight_rule == "sign":
+        return np.concatenate(list(master_blocks(weight.codes, np.float32(weight.scales), "f32")))
+    return spread_masters(weight, seed=zlib.crc32(name.encode()))
 
 
 def _check(source: LoadedModel) -> None:

@@ -204,7 +204,7 @@ def complete_checkpoints(folder: Path) -> list[Path]:
 
 
 def _arguments(settings: FineTuneSettings, folder: Path, steps: int, evaluates: bool) -> TrainingArguments:
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps or -1,
@@ -234,6 +234,8 @@ def _arguments(settings: FineTuneSettings, folder: Path, steps: int, evaluates: 
         disable_tqdm=True,
         log_level="error",
     )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # DataParallel copies layers that must stay one
+    return arguments
 
 
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
