@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from tests.plugins.random_decoders import LLAMA, QWEN3, SILU_UNTIED
 from tests.plugins.tiny_models import CHAT_TEMPLATE, random_masters, tiny_tokenizer_json
+from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 from torch.nn import functional  # noqa: E402
 
+from tercet.cli.app import app  # noqa: E402
 from tercet.distillation import DistillationSettings, distill  # noqa: E402
 from tercet.distillation.curve import Curve  # noqa: E402
 from tercet.distillation.export import file_loss  # noqa: E402
@@ -30,6 +32,7 @@ from tercet.models.saving import save_huggingface_folder  # noqa: E402
 from tercet.reference import ReferenceDecoder  # noqa: E402
 from tercet.training.model import TernaryDecoder  # noqa: E402
 from tercet.training.schedule import Schedule  # noqa: E402
+from tercet.training.windows import Windows  # noqa: E402
 
 VOCABULARY = 500
 SETTINGS = DistillationSettings(
@@ -172,8 +175,6 @@ def test_a_run_learns_and_its_curve_is_that_of_its_files(whole_run: Path, teache
 def test_the_file_has_the_loss_of_the_network(whole_run: Path, tokens: Path) -> None:
     from safetensors.torch import load_file
 
-    from tercet.training.windows import Windows
-
     newest = sorted(whole_run.glob("step-*"))[-1]
     config = ModelConfig.from_dict(json.loads((newest / "distillation.json").read_text())["config"])
     network = TernaryDecoder(config)
@@ -260,3 +261,73 @@ def test_settings_that_cannot_be(change: dict[str, object], message: str) -> Non
 def test_settings_come_back_from_their_file(tmp_path: Path) -> None:
     SETTINGS.save(tmp_path / "settings.json")
     assert DistillationSettings.load(tmp_path / "settings.json") == SETTINGS
+
+
+def call(*arguments: object) -> str:
+    finished = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert finished.exit_code == 0, finished.output + repr(finished.exception)
+    return finished.stdout
+
+
+def write_rows(path: Path) -> Path:
+    rows = [{"text": f"The cat number {n} sat on mat {n * 7 % 13} and saw {n % 5} dogs."} for n in range(60)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_the_command_distills_and_goes_on(tmp_path: Path, teacher: Path) -> None:
+    data, run = write_rows(tmp_path / "data.jsonl"), tmp_path / "run"
+    dataclasses.replace(
+        SETTINGS, schedule=dataclasses.replace(SETTINGS.schedule, num_steps=2), context=16, evaluate_at=()
+    ).save(tmp_path / "settings.json")
+    options = ("-o", run, "--config", tmp_path / "settings.json", "--temperature", 3, "--attention", 0)
+    assert call("distill", teacher, data, *options, "--json").count("student.tercet") == 1
+    saved = DistillationSettings.load(run / "settings.json")
+    assert (saved.temperature, saved.attention_weight, saved.context) == (3.0, 0.0, 16)
+    told = json.loads(call("distill", teacher, data, "-o", run, "--steps", 3, "--resume", "--json"))
+    assert (told["step"], told["interrupted"]) == (3, False)
+
+
+def test_ternarizing_with_training_keeps_the_architecture(tmp_path: Path, teacher: Path) -> None:
+    result = tmp_path / "result.tercet"
+    options = ("--steps", 5, "--lambda-steps", 2, "--context", 16, "--batch-size", 2, "--precision", "fp32")
+    told = json.loads(
+        call("ternarize", teacher, result, "--train", write_rows(tmp_path / "d.jsonl"), *options, "--json")
+    )
+    assert told["tokens"] == 5 * 16 * 2
+    with LLM(result, threads=1) as llm:
+        assert llm.config.architecture == "llama"
+        assert not llm.config.attention_sub_norm
+        assert llm.config.quantize_activations
+    steps = events(tmp_path / "result.tercet.run", "step")
+    assert all(step["logits"] == step["attention"] == 0 for step in steps)
+
+
+def test_at_the_beginning_of_the_warm_up_the_student_is_its_source() -> None:
+    config = plain(LLAMA)
+    weights = dict(random_masters(config))
+    source, student = TernaryDecoder(config, ternary=False), TernaryDecoder(student_config(config, False))
+    fill(source, weights)
+    fill(student, weights)
+    ids = torch.arange(30)[None]
+    student.quantization.strength.fill_(0.0)
+    with torch.no_grad():
+        assert torch.allclose(student.logits(ids), source.logits(ids), atol=1e-3)
+        student.quantization.strength.fill_(1.0)
+        assert not torch.allclose(student.logits(ids), source.logits(ids), rtol=0.1)
+
+
+def test_a_pruned_model_learns_from_the_whole_one(tmp_path: Path, whole_run: Path, tokens: Path) -> None:
+    """A ternary teacher; the student of a packed file begins at the codes and the scale that it has."""
+    from tercet.pruning import prune
+
+    whole = whole_run / "student.tercet"
+    pruned = prune(whole, tmp_path / "pruned.tercet", 0.3).path
+    settings = dataclasses.replace(
+        SETTINGS, schedule=dataclasses.replace(SETTINGS.schedule, num_steps=1, quantization_warmup_steps=0),
+        evaluate_at=(0,),
+    )  # fmt: skip
+    distill(whole, tokens, tmp_path / "run", settings, student=pruned, threads=1)
+    start = Curve(tmp_path / "run").points()[1]
+    windows = Windows(tokens / "valid.tokens", "<u2", SETTINGS.context, 0).in_order(4).numpy()
+    assert start["loss"] == pytest.approx(file_loss(pruned, windows, 1), rel=1e-3)

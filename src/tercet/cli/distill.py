@@ -117,8 +117,8 @@ def distill(
             "seed": seed,
         },
     )
-    tokens = _tokens(data, validation, teacher, output, max_samples, settings.seed)
-    result = _run(teacher, tokens, output, settings, student, resume, threads)
+    tokens = token_folder(data, validation, teacher, output, max_samples, settings.seed)
+    result = run_with_bar(teacher, tokens, output, settings, student, resume, threads)
     if json:
         from tercet.cli import console
 
@@ -148,7 +148,7 @@ def _changed(
     )
 
 
-def _tokens(
+def token_folder(
     data: list[str], validation: str | None, teacher: str, output: Path, max_samples: int, seed: int
 ) -> Path:
     """The folder of tokens: as given, or made from text once and kept in the run folder."""
@@ -172,7 +172,7 @@ def _tokens(
     return output / "tokens"
 
 
-def _run(
+def run_with_bar(
     teacher: str,
     tokens: Path,
     output: Path,
@@ -181,6 +181,7 @@ def _run(
     resume: bool,
     threads: int | None,
 ) -> DistillationResult:
+    """Distill, with a bar on the terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -1,15 +1,21 @@
-"""`tercet ternarize SOURCE DESTINATION`: a full-precision model made ternary without training."""
+"""`tercet ternarize SOURCE DESTINATION`: a full-precision model made ternary, without training or with it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from tercet.cli import options
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+INTERRUPTED = 130
+TRAINING = "Training (with --train)"
+
+
+def _training(*names: str, help: str) -> Any:
+    return typer.Option(*names, help=help, show_default=False, rich_help_panel=TRAINING)
 
 
 @app.command()
@@ -48,16 +54,46 @@ def ternarize(
     int8: Annotated[
         bool, typer.Option("--int8", help="Round activations to int8, too: faster, and worse still.")
     ] = False,
+    train: Annotated[
+        list[str] | None,
+        _training("--train", help="Train on this data instead: a file, a Hub name or a folder of tokens."),
+    ] = None,
+    steps: Annotated[int, _training("--steps", help="Optimizer steps (default 500).")] = 500,
+    lambda_steps: Annotated[
+        int | None,
+        _training("--lambda-steps", help="Until quantization is complete (default: a fifth of them)."),
+    ] = None,
+    learning_rate: Annotated[
+        float, _training("--learning-rate", help="At its peak, by AdamW (default 1e-4).")
+    ] = 1e-4,
+    context: Annotated[int, _training("--context", help="Tokens of a sequence (default 256).")] = 256,
+    batch_size: Annotated[int, _training("--batch-size", help="Sequences a step (default 8).")] = 8,
+    precision: Annotated[str, _training("--precision", help="bf16 or fp32 (default bf16).")] = "bf16",
+    resume: Annotated[bool, _training("--resume", help="Go on from the newest checkpoint.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     json: options.Json = False,
 ) -> None:
     """Make a full-precision model ternary without training it. **Most of what it knew is lost.**
+
+    With `--train DATA` it is trained while its quantization rises from none to all (λ warm-up); log,
+    checkpoints and the curve of quality against tokens are in the folder `DESTINATION.run`.
 
     A baseline, to compare trained models with. The result says of itself that it is lossy, and a report of
     how much, measured on a held-out text, is written beside it: `NAME.quality.json` and `NAME.quality.md`.
     """
     from tercet.cli import console
     from tercet.models.registry import resolve
+
+    if train:
+        from tercet.cli.training_ternarization import ternarize_by_training
+        from tercet.distillation.warm_up import warm_up_settings
+
+        settings = warm_up_settings(
+            steps, lambda_steps=lambda_steps, learning_rate=learning_rate, context=context,
+            batch_size=batch_size, precision=precision,
+        )  # fmt: skip
+        finished = ternarize_by_training(source, destination, train, settings, resume, overwrite, json)
+        raise typer.Exit(0 if finished else INTERRUPTED)
     from tercet.ternarization import Method, ternarize
 
     chosen = Method(method, scales, group_size, calibration_tokens)

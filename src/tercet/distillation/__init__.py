@@ -9,6 +9,7 @@
     checkpoint  what it needs to go on after being killed
     export      the student as it is now -> a native file, and that file's own loss
     curve       quality against tokens, as JSON lines and a picture
+    warm_up     the same without a teacher: `tercet ternarize --train`
 
 Source: "BitNet Distillation" (Wu et al., 2025, arXiv:2510.13998). Its three steps are sub-norms, continued
 training and distillation; where its text leaves a normalization open, `losses` says what is done here.
