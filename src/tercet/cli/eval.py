@@ -16,9 +16,46 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 
 
-@app.callback()
-def evaluate() -> None:
-    """Measure the quality of a model."""
+@app.callback(invoke_without_command=True)
+def evaluate(
+    context: typer.Context,
+    compare: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="A B",
+            help="Show how B differs from A: two reports of `tercet eval tasks -o`, or two models, with "
+            "--text or --tasks.",
+            show_default=False,
+        ),
+    ] = None,
+    text: Annotated[
+        Path | None,
+        typer.Option(help="With --compare: text to read with both models.", show_default=False),
+    ] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(help="With --compare: tasks to run with both models.", show_default=False),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="With --tasks: folder with the data.", show_default=False)
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(help="With --tasks: only the first documents of each.", show_default=False),
+    ] = None,
+    threads: options.Threads = None,
+    json: options.Json = False,
+) -> None:
+    """Measure the quality of a model, or the difference of two."""
+    if context.invoked_subcommand is not None:
+        if compare is not None:
+            raise typer.BadParameter("--compare stands alone, without another command")
+        return
+    if compare is None:
+        raise typer.BadParameter("give --compare A B, or one of the commands; see --help")
+    from tercet.cli.comparison import compare_two
+
+    compare_two(compare, text, tasks, data, limit, threads, json)
 
 
 @app.command()

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tercet.evaluation.scoring import log_probabilities
+from tercet.evaluation.agreement import agreement_sums
 from tercet.models.loading import LoadedModel
 from tercet.models.tensor_names import is_ternary
 from tercet.quantization.ternary_tensor import TernaryTensor
@@ -140,14 +140,8 @@ def _compared_logits(
     for start in range(0, last, ROWS_AT_A_TIME):
         rows = slice(start, min(start + ROWS_AT_A_TIME, last))
         targets = ids[rows.start + 1 : rows.stop + 1]
-        log_p, log_q = (log_probabilities(h[rows] @ head.T) for h, head in zip((x, y), heads, strict=True))
-        chosen = np.arange(len(targets)), targets
-        sums += (
-            -log_p[chosen].sum(),
-            -log_q[chosen].sum(),
-            (np.exp(log_p) * (log_p - log_q)).sum(),
-            (log_p.argmax(axis=1) == log_q.argmax(axis=1)).sum(),
-        )
+        source, result = (h[rows] @ head.T for h, head in zip((x, y), heads, strict=True))
+        sums += agreement_sums(source, result, targets)
     return sums
 
 

@@ -1,9 +1,7 @@
-"""One run of lm-eval over local data, and its figures in our shape."""
+"""One run of lm-eval over data at hand. Nothing is fetched: definitions are lm-eval's own, data are files."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,7 +39,7 @@ def run_harness(
     Returns:
         what `lm_eval.simple_evaluate` returns: "results" has the figures, "samples" every document.
     """
-    with tempfile.TemporaryDirectory() as name, _offline():
+    with tempfile.TemporaryDirectory() as name:
         written = write_tasks(tasks, data, Path(name))
         return dict(
             lm_eval.simple_evaluate(
@@ -54,19 +52,3 @@ def run_harness(
                 task_manager=TaskManager(include_path=name, include_defaults=False),
             )
         )
-
-
-@contextlib.contextmanager
-def _offline() -> Any:
-    """Nothing is looked for on the Hub: all data are at hand."""
-    wanted = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

@@ -5,12 +5,15 @@ from __future__ import annotations
 from tercet.errors import ParameterError
 from tercet.evaluation.tasks.choices import CHOICE_TASKS
 from tercet.evaluation.tasks.code import CODE_TASKS
+from tercet.evaluation.tasks.ifeval import IFEVAL_TASKS
 from tercet.evaluation.tasks.mathematics import MATHEMATICS_TASKS
 from tercet.evaluation.tasks.task import Task
 
 __all__ = ["TASKS", "find_tasks"]
 
-TASKS: dict[str, Task] = {task.name: task for task in (*CHOICE_TASKS, *MATHEMATICS_TASKS, *CODE_TASKS)}
+TASKS: dict[str, Task] = {
+    task.name: task for task in (*CHOICE_TASKS, *MATHEMATICS_TASKS, *CODE_TASKS, *IFEVAL_TASKS)
+}
 
 
 def find_tasks(names: str, *, allows_code: bool = False) -> list[Task]:
