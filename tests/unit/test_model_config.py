@@ -252,8 +252,8 @@ def test_files_with_other_keys_are_refused() -> None:
 
 
 def test_an_unknown_shape_lists_the_known() -> None:
-    with pytest.raises(ParameterError, match="there is no shape '7b'; the shapes are tiny, 125m"):
-        shape("7b")
+    with pytest.raises(ParameterError, match="there is no shape '8b'; the shapes are tiny, 125m"):
+        shape("8b")
 
 
 def test_optional_tensors_are_listed_where_the_model_has_them() -> None:

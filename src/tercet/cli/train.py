@@ -31,8 +31,15 @@ def train(
         Path, typer.Option("--output", "-o", help="Folder of the run: log, loss curve, checkpoints.")
     ],
     preset: Annotated[
-        str, typer.Option(help="Shape and hyper-parameters: tiny, 125m, 700m, 1.3b, 2b4t, 3b.")
+        str, typer.Option(help="Shape and hyper-parameters: tiny, 125m, 400m, 700m, 1.3b, 2b4t, 3b, 7b.")
     ] = "tiny",
+    variant: Annotated[
+        str | None,
+        typer.Option(
+            help="Arithmetic: b1.58 (ternary, int8 activations), binary, a4.8, v2, or float (full precision, "
+            "for comparison). By default as the settings say."
+        ),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="A settings.json (every run folder has one) instead of a preset.")
     ] = None,
@@ -76,6 +83,7 @@ def train(
     from tercet.training.settings import TrainingSettings
     from tercet.training.settings import preset as preset_of
     from tercet.training.start import starting_point
+    from tercet.training.variants import as_variant
 
     settings_path = output / "settings.json"
     if resume and settings_path.exists() and config is None:
@@ -92,6 +100,8 @@ def train(
             settings, model=model, context=length, init_from=str(init_from.resolve()),
             schedule=schedule,
         )  # fmt: skip
+    if variant is not None:
+        settings = as_variant(settings, variant)
     settings = dataclasses.replace(
         settings,
         schedule=dataclasses.replace(settings.schedule, num_steps=steps or settings.schedule.num_steps),

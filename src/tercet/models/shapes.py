@@ -59,6 +59,11 @@ SHAPES: Mapping[str, ModelConfig] = {
         hidden_size=3200, ffn_size=8640, num_layers=26, num_heads=32, num_kv_heads=32, head_dim=100,
         vocab_size=32_002, max_context=2048, pad_token_id=32_000, **_LLAMA_TOKENS, **_BITNET_B158,
     ),
+    # BitNet v2, appendix B; heads, of which we found no number, are 128 wide as in its peers.
+    "7b": ModelConfig(
+        hidden_size=4096, ffn_size=16_384, num_layers=24, num_heads=32, num_kv_heads=32, head_dim=128,
+        vocab_size=32_000, max_context=2048, **_LLAMA_TOKENS, **_BITNET_B158,
+    ),
     # microsoft/bitnet-b1.58-2B-4T.
     "2b4t": ModelConfig(
         hidden_size=2560, ffn_size=6912, num_layers=30, num_heads=20, num_kv_heads=5, head_dim=128,

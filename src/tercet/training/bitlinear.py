@@ -92,6 +92,11 @@ class Quantization(nn.Module):
             config.rotation,
         )
 
+    def follow(self, activation_rule: str) -> None:
+        """Round activations by this rule from now on, if they are rounded at all."""
+        if self.activation_rule != "none":
+            self.activation_rule = activation_rule
+
     @property
     def asks_for_names(self) -> bool:
         """Whether a layer must know which matrix of a model it is."""

@@ -46,12 +46,14 @@ def _weights(model: TernaryDecoder) -> dict[str, torch.Tensor]:
 def _write_model(
     folder: Path, model: TernaryDecoder, weights: dict[str, torch.Tensor], tokenizer: Tokenizer
 ) -> None:
-    config, storage = model.config, "online"
-    if (
-        model.quantization.weight_rule == "none"
-    ):  # the full-precision twin, whose weights are used as they are
-        plain = {"quantize_activations": False, "weight_rule": "absmean", "activation_rule": "int8"}
-        config, storage = dataclasses.replace(config, **plain), "floats"
+    config, storage, rule = model.config, "online", model.quantization.activation_rule
+    if rule != "none":  # the one in use, which is not yet the model's own where four bits come last
+        config = dataclasses.replace(config, activation_rule=rule)
+    if model.quantization.weight_rule == "none":  # the twin in full precision: weights are used as they are
+        config = dataclasses.replace(
+            config, quantize_activations=False, weight_rule="absmean", activation_rule="int8"
+        )
+        storage = "floats"
     for name, content in config_to_huggingface(config, dtype="float32", storage=storage).items():
         with atomic_write(folder / name) as file:
             file.write(json.dumps(content, indent=2).encode())
@@ -109,6 +111,17 @@ def save_checkpoint(
             "Free some space, then resume."
         ) from error
     return final
+
+
+def check_room(run: Path, model: TernaryDecoder) -> None:
+    """StorageError if the disk of `run` has no room for a checkpoint, before hours are spent on one."""
+    needed = 3 * 4 * model.config.num_parameters  # weights and at most two moments, float32
+    free = shutil.disk_usage(run).free
+    if free < needed:
+        raise StorageError(
+            f"a checkpoint of this model takes up to {needed / 1e9:.1f} GB, and the disk of {run} has "
+            f"{free / 1e9:.1f} GB free; make room or choose another folder"
+        )
 
 
 def _remove(checkpoint: Path) -> None:

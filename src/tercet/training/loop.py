@@ -23,6 +23,7 @@ from tokenizers import Tokenizer
 from tercet.environment import storage_errors
 from tercet.errors import TrainingError
 from tercet.training.checkpoint import (
+    check_room,
     checkpoints,
     load_checkpoint,
     newest,
@@ -126,7 +127,7 @@ def train(
     network = processes.distribute(model, settings.compile)
     optimizers = Optimizers(model, settings.optimizer)
     step = load_checkpoint(found[-1], model, optimizers, settings) if found else 0
-    log = _begin_run(run, step) if processes.is_main else None
+    log = _begin_run(run, step, model) if processes.is_main else None
     last = found[-1] if found else run
     loss, validation_loss = math.nan, None
 
@@ -135,6 +136,7 @@ def train(
             started = time.perf_counter()
             factor = settings.schedule.learning_rate_factor(step)
             model.quantization.strength.fill_(settings.schedule.quantization_strength(step))
+            model.quantization.follow(settings.schedule.activation_rule(step, settings.model.activation_rule))
             batch = processes.share(
                 stages[settings.schedule.stage(step) - 1].batch(step, settings.batch_size)
             )
@@ -186,10 +188,11 @@ def train(
     return TrainingResult(step, loss, validation_loss, last, step < settings.schedule.num_steps)
 
 
-def _begin_run(run: Path, step: int) -> RunLog:
+def _begin_run(run: Path, step: int, model: TernaryDecoder) -> RunLog:
     with storage_errors(run, opening=True):
         run.mkdir(parents=True, exist_ok=True)
     remove_leftovers(run)
+    check_room(run, model)
     return RunLog(run, step)
 
 

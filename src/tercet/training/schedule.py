@@ -1,4 +1,4 @@
-"""Learning rate, weight decay and quantization strength as functions of the step.
+"""Learning rate, weight decay and what is quantized as functions of the step.
 
 The two-stage schedule of BitNet b1.58 (Ma et al., "The Era of 1-bit LLMs: training tips", and the 2B-4T
 report): latent weights tolerate, and need, a high learning rate at first, because a ternary code only
@@ -29,6 +29,9 @@ class Schedule:
     final: float = 0.02
     weight_decay: float = 0.1
     quantization_warmup_steps: int = 0
+    four_bits_start: float = 0.0
+    """Fraction of the run after which activations are rounded by the model's own rule, and by int8 before:
+    0.95 in the papers whose models have four bits (BitNet a4.8, BitNet v2)."""
 
     def __post_init__(self) -> None:
         if self.num_steps < 1:
@@ -37,6 +40,11 @@ class Schedule:
             raise ParameterError(
                 f"stage_two_start is {self.stage_two_start}; it is the fraction of the run, in (0, 1], "
                 "at which stage 2 begins (1 = a single stage)"
+            )
+        if not 0.0 <= self.four_bits_start < 1.0:
+            raise ParameterError(
+                f"four_bits_start is {self.four_bits_start}; it is the fraction of the run, in [0, 1), that "
+                "is trained with int8 activations"
             )
 
     def stage(self, step: int) -> int:
@@ -63,6 +71,10 @@ class Schedule:
         if self.quantization_warmup_steps == 0:
             return 1.0
         return min(1.0, step / self.quantization_warmup_steps)
+
+    def activation_rule(self, step: int, rule: str) -> str:
+        """How activations are rounded at `step` in a model whose rule is `rule`."""
+        return "int8" if step < self.four_bits_start * self.num_steps else rule
 
 
 def _cosine(start: float, end: float, progress: float) -> float:

@@ -2,9 +2,10 @@
 
 Presets `125m` and above carry the published hyper-parameters of the b1.58 family (BitNet v2, appendix B, and
 "The Era of 1-bit LLMs: training tips"): 1 M tokens a batch, 2,048 a sequence, warm-up of 375 steps, AdamW
-with β = (0.9, 0.95), weight decay 0.1 then 0, and the learning rate of stage 1 and of stage 2 by size. `125m`
-and `2b4t` have no published rate; theirs follow their neighbours in size. `tiny` is a shape for one machine,
-tuned by us; the shipped model's own settings are in recipes/.
+with β = (0.9, 0.95), weight decay 0.1 then 0, and the learning rate of stage 1 and of stage 2 by size.
+`125m`, `700m` and `2b4t` have no published rate; theirs follow their neighbours in size. Shapes are those of
+published weights where there are any, and of the papers elsewhere (`tercet.models.shapes`). `tiny` is a shape
+for one machine, tuned by us; the shipped model's own settings are in recipes/.
 """
 
 from __future__ import annotations
@@ -133,8 +134,10 @@ PRESETS = {
         schedule=Schedule(num_steps=6000, warmup_steps=100, quantization_warmup_steps=200),
     ),
     "125m": _published("125m", 2.4e-3, 1.6e-3),
+    "400m": _published("400m", 1.8e-3, 1.2e-3),
     "700m": _published("700m", 1.5e-3, 1.0e-3),
     "1.3b": _published("1.3b", 1.2e-3, 8e-4),
     "2b4t": _published("2b4t", 1.2e-3, 6.4e-4),
     "3b": _published("3b", 1.2e-3, 6.4e-4),
+    "7b": _published("7b", 1e-3, 6e-4),
 }
