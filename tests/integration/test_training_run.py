@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -238,6 +239,14 @@ def test_tensorboard_reads_the_run(tmp_path: Path, tokens: Path) -> None:
     assert drawn == logged
     assert [event.step for event in events.Scalars("train/loss")] == [8]
     assert events.Tensors("validation/sample")[0].tensor_proto.string_val[0].startswith(b"Once upon a time")
+
+
+def test_a_disk_without_room_is_seen_before_the_first_step(
+    tmp_path: Path, tokens: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(StorageError, match=r"takes up to .* GB, and the disk of .* has 0\.0 GB free"):
+        train(SETTINGS, tokens, tmp_path / "run")
 
 
 @pytest.mark.parametrize(

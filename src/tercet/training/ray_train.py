@@ -9,12 +9,13 @@ sees under the same path.
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tercet.environment import optional_import
+from tercet.environment import atomic_write, optional_import
 from tercet.errors import ParameterError, StorageError, TercetError, TrainingError
 from tercet.training.checkpoint import checkpoints
 from tercet.training.loop import TrainingResult, train
@@ -24,6 +25,8 @@ __all__ = ["train_on_ray"]
 
 _REFUSAL = "refused.txt"
 """In the run folder: the error that a restart would meet again."""
+_RESULT = "result.json"
+"""In the run folder: how the run ended."""
 
 
 def train_on_ray(
@@ -56,7 +59,8 @@ def train_on_ray(
         raise TrainingError(f"{run} already holds a run; resume it, or choose another folder")
     run.mkdir(parents=True, exist_ok=True)
     refusal = run / _REFUSAL
-    refusal.unlink(missing_ok=True)
+    for left in (refusal, run / _RESULT):
+        left.unlink(missing_ok=True)
     started_here = not ray.is_initialized()
     if started_here:
         ray.init(address=os.environ.get("RAY_ADDRESS"), log_to_driver=False, include_dashboard=False)
@@ -85,7 +89,7 @@ def train_on_ray(
             ),
         )
         try:
-            metrics = trainer.fit().metrics
+            trainer.fit()
         except Exception as error:
             if refusal.exists():
                 raise TrainingError(refusal.read_text(encoding="utf-8")) from error
@@ -93,13 +97,15 @@ def train_on_ray(
     finally:
         if started_here:
             ray.shutdown()
-    if not metrics:
-        raise TrainingError("the workers of Ray ended without a result; resume the run")
-    return TrainingResult(**{**metrics, "checkpoint": Path(metrics["checkpoint"])})
+    try:
+        ended = json.loads((run / _RESULT).read_bytes())
+    except FileNotFoundError as error:
+        raise TrainingError("the workers of Ray ended without a result; resume the run") from error
+    return TrainingResult(**{**ended, "checkpoint": Path(ended["checkpoint"])})
 
 
 def _work(task: dict[str, Any]) -> None:
-    """What each worker does; the last report is the result of the run."""
+    """What each worker does; the first of them leaves the result in the run folder."""
     ray_train = optional_import("ray.train", "ray")
     refusal = Path(task["run"]) / _REFUSAL
     if refusal.exists():  # this is a restart, and it would end in the same way
@@ -118,4 +124,6 @@ def _work(task: dict[str, Any]) -> None:
     except TercetError as error:
         refusal.write_text(str(error), encoding="utf-8")
         raise
-    ray_train.report({**asdict(result), "checkpoint": str(result.checkpoint)})
+    if ray_train.get_context().get_world_rank() == 0:
+        with atomic_write(Path(task["run"]) / _RESULT) as file:
+            file.write(json.dumps({**asdict(result), "checkpoint": str(result.checkpoint)}).encode())
