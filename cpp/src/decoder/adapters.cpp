@@ -28,7 +28,8 @@ void Adapter::add(std::size_t layer, std::size_t matrix, const LowRank& pair) {
     const std::size_t rows[] = {query_size_, kv_size_, kv_size_, hidden_size_, ffn_size_, ffn_size_, hidden_size_};
     const std::size_t depth = matrix == 3 ? query_size_ : matrix == 6 ? ffn_size_ : hidden_size_;
     const auto shape = [](std::size_t height, std::size_t width) {
-        return "[" + std::to_string(height) + ", " + std::to_string(width) + "]";
+        std::string text = "[";  // grown by append: GCC 12 warns of what + would do
+        return text.append(std::to_string(height)).append(", ").append(std::to_string(width)).append("]");
     };
     const std::string name = "layers." + std::to_string(layer) + "." + layer_matrix_names[matrix];
     const std::size_t rank = pair.reduce.rows;

@@ -142,6 +142,14 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    lora_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--lora-dir",
+            help="Folder out of which adapters may be loaded over HTTP (default: none).",
+            show_default=False,
+        ),
+    ] = None,
     log_level: Annotated[
         str,
         typer.Option("--log-level", help="Least that is logged: debug, info, warning or error."),
@@ -216,6 +224,7 @@ def serve(
         drain_seconds=drain,
         drain_delay_seconds=drain_delay,
         batch_folder=batch_dir,
+        adapter_folder=lora_dir,
     )
     logs = configure(log_level, log_file)
     opened = listen(settings)

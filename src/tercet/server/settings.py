@@ -39,6 +39,8 @@ class ServerSettings:
     max_connections: int = 1024
     batch_folder: Path | None = None
     """Where batches and their files are kept; None: there is no batch API."""
+    adapter_folder: Path | None = None
+    """Where adapters that are loaded over HTTP come from; None: none are."""
     drain_seconds: float = 30.0
     """After SIGTERM: how long requests may go on."""
     drain_delay_seconds: float = 0.0

@@ -1,9 +1,10 @@
-"""The operator's routes, all of them plain GET and never refused for want of a model."""
+"""The operator's routes: plain GET, never refused for want of a model, and the exchange of adapters."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter
 
+from tercet.server.operations.adapters import router as adapters
 from tercet.server.operations.health import router as health
 from tercet.server.operations.metrics import router as metrics
 from tercet.server.operations.models import router as models
@@ -11,5 +12,5 @@ from tercet.server.operations.models import router as models
 __all__ = ["router"]
 
 router = APIRouter()
-for part in (health, metrics, models):
+for part in (health, metrics, models, adapters):
     router.routes.extend(part.routes)
