@@ -107,6 +107,15 @@ NormWeight norm(const nb::dict& tensors, const std::string& name, const FloatKer
     return weight;
 }
 
+// The rounding of the input of a matrix by the model's rule and the name of the matrix.
+Rounding rounding_of(const std::string& rule, const std::string& name) {
+    if (rule == "int8") return Rounding::int8;
+    if (rule == "int4") return Rounding::int4;
+    if (rule != "int4_int8") reject("Decoder", "config['activation_rule']", "int8, int4 or int4_int8", rule);
+    if (name == "ffn.down") return Rounding::int8;
+    return name == "attention.o" ? Rounding::int8_top_half : Rounding::int4;
+}
+
 // The rotated basis of a model by the names of the tensors that are in it.
 class Rotations {
   public:
@@ -151,6 +160,7 @@ DecoderWeights decoder_weights(const nb::dict& config, const nb::dict& tensors, 
     const bool post_norms = flag(config, "post_norms");
     const std::size_t num_layers = count(config, "num_layers"), hidden = count(config, "hidden_size");
     const std::string head = flag(config, "tied_embeddings") ? "embedding" : "output_head";
+    const auto rule = field<std::string>(config, "activation_rule", "a name");
     Rotations rotations(config);
     DecoderWeights weights;
     weights.embedding = table_of_tokens(tensors, "embedding");
@@ -163,7 +173,8 @@ DecoderWeights decoder_weights(const nb::dict& config, const nb::dict& tensors, 
         const auto projection = [&](const std::string& name) -> Projection {
             const EmbeddingMatrix matrix = matrix_of(tensors, layer + name);
             const std::size_t depth = std::visit([](const auto& either) { return either.depth; }, matrix);
-            return {matrix, norm_of(name + ".input_norm", projection_norms), rotations.of_input(layer + name, depth)};
+            return {matrix, norm_of(name + ".input_norm", projection_norms), rotations.of_input(layer + name, depth),
+                    rounding_of(rule, name)};
         };
         weights.layers.push_back({
             .attention_norm = norm_of("attention_norm"),

@@ -17,8 +17,8 @@
 //     rotated basis     Bonsai: inputs of ternary matrices are turned by a Hadamard transform first (ops.hpp)
 //     adapters          of single sequences: low-rank additions to the matrices (adapter.hpp)
 //
-// Q, K, V, O, Gate, Up and Down are ternary; their inputs are rounded to int8 per token, or (quantize_activations false)
-// left as they are. There are no biases. The specification is src/tercet/reference; src/decoder/forward.cpp is the same
+// Q, K, V, O, Gate, Up and Down are ternary; their inputs are rounded to int8 or int4 per token (Projection::rounding), or
+// (quantize_activations false) left as they are. There are no biases. The specification is src/tercet/reference; src/decoder/forward.cpp is the same
 // text on kernels.
 //
 // The logits of a row are the same bits whatever else is in the batch, however a prompt is cut into chunks, and for every
@@ -81,6 +81,7 @@ struct Projection {
     EmbeddingMatrix matrix;
     NormWeight input_norm;
     std::shared_ptr<const BasisRotation> rotation;  // shared by the matrices of one depth; null: none
+    Rounding rounding = Rounding::int8;             // of its input, where inputs are rounded
     std::size_t index = 0;                          // layer * layer_matrices + which; the decoder sets it
 };
 
@@ -166,6 +167,7 @@ class Decoder {
     void embed_tokens(std::span<const std::int32_t> token_ids);
     void attention(std::size_t layer, KvCache& cache);
     void feed_forward(const LayerWeights& weights);
+    void prepare_input(std::size_t depth, const Projection& reader);
     void normalize_residual(const NormWeight& weight, const Projection& reader);
     void finish_input(const NormWeight& sub_norm, const Projection& reader, std::size_t token) noexcept;
     void finish_row(LinearInput& input, const Projection& reader, std::size_t token) noexcept;

@@ -195,13 +195,18 @@ class Team {
     std::uint64_t num_calls_ = 0;
 };
 
+// How an input is rounded (src/tercet/quantization/activations.py): by its largest value to [-127, 127]; by its mean to
+// [-8, 7]; or as int8 with all but the larger half set to zero before.
+enum class Rounding : std::uint8_t { int8, int4, int8_top_half };
+
 // The input of a linear layer: float rows, and (when activations are quantized) their int8 codes.
 class LinearInput {
   public:
     // Room for `tokens` rows of `depth`; the contents are undefined until filled.
     void prepare(std::size_t tokens, std::size_t depth, bool quantized);
-    // Quantizes row `token` (no effect when not quantized).
-    void quantize(const FloatKernels& kernels, std::size_t token) noexcept;
+    // Quantizes row `token`, whose floats stay (no effect when not quantized). For int8_top_half make room before.
+    void quantize(const FloatKernels& kernels, std::size_t token, Rounding rounding = Rounding::int8) noexcept;
+    void make_room_for_halves() { grown(kept_, tokens_ * depth_); }
 
     std::size_t tokens() const noexcept { return tokens_; }
     std::size_t depth() const noexcept { return depth_; }
@@ -228,6 +233,7 @@ class LinearInput {
     std::size_t tokens_ = 0, depth_ = 0, code_stride_ = 0, prepared_stride_ = 0;
     bool quantized_ = false;
     AlignedBuffer<float> values_;
+    AlignedBuffer<float> kept_;  // by int8_top_half
     AlignedBuffer<std::int8_t> codes_;
     AlignedBuffer<std::int32_t> sums_;
     AlignedBuffer<float> scales_;

@@ -133,7 +133,7 @@ void Decoder::attention(std::size_t layer, KvCache& cache) {
     });
     profile_.add(Operation::rotation);
 
-    input_.prepare(places_.size(), config_.query_size(), config_.quantize_activations);
+    prepare_input(config_.query_size(), weights.o);
     attend(team_, cache, layer, places_, window, query_.data(), config_.num_heads, shared_spans_, input_.row(0));
     profile_.add(Operation::attention);
     team_.for_each(places_.size(), row_work,
@@ -153,7 +153,7 @@ void Decoder::feed_forward(const LayerWeights& weights) {
     project_input({{weights.gate, gate_.data()}, {weights.up, up_.data()}});
     profile_.add(Operation::gate_up);
 
-    input_.prepare(places_.size(), ffn, config_.quantize_activations);
+    prepare_input(ffn, weights.down);
     team_.for_each(places_.size(), cost::value * static_cast<double>(2 * ffn), [&](std::size_t token) {
         gated(gate_.data() + token * ffn, up_.data() + token * ffn, ffn, input_.row(token));
         finish_input(weights.ffn_sub_norm, weights.down, token);

@@ -16,13 +16,20 @@ void add_row(const float* from, std::size_t size, float* to) noexcept {
 bool projections_share_inputs(std::span<const LayerWeights> layers) noexcept {
     return std::all_of(layers.begin(), layers.end(), [](const LayerWeights& layer) {
         return layer.q.input_norm.empty() && layer.q.rotation == layer.k.rotation && layer.q.rotation == layer.v.rotation &&
-               layer.gate.rotation == layer.up.rotation;
+               layer.gate.rotation == layer.up.rotation && layer.q.rounding == layer.k.rounding &&
+               layer.q.rounding == layer.v.rounding && layer.gate.rounding == layer.up.rounding;
     });
+}
+
+// Room for the input of the next linear layer.
+void Decoder::prepare_input(std::size_t depth, const Projection& reader) {
+    input_.prepare(places_.size(), depth, config_.quantize_activations);
+    if (shares_inputs_ && reader.rounding == Rounding::int8_top_half) input_.make_room_for_halves();
 }
 
 // The next linear layer, of which `reader` is the first matrix, reads norm(x).
 void Decoder::normalize_residual(const NormWeight& weight, const Projection& reader) {
-    input_.prepare(places_.size(), config_.hidden_size, config_.quantize_activations);
+    prepare_input(config_.hidden_size, reader);
     team_.for_each(places_.size(), cost::value * static_cast<double>(config_.hidden_size), [&](std::size_t token) {
         kernels().floats.rms_norm(residual(token), weight.data(), config_.hidden_size, config_.rms_norm_epsilon,
                                   input_.row(token));
@@ -48,7 +55,7 @@ void Decoder::finish_shared_row(const Projection& reader, std::size_t token) noe
 
 void Decoder::finish_row(LinearInput& input, const Projection& reader, std::size_t token) noexcept {
     if (reader.rotation) rotate_in(kernels().floats, *reader.rotation, input.row(token), input.depth());
-    input.quantize(kernels().floats, token);
+    input.quantize(kernels().floats, token, reader.rounding);
 }
 
 // Multiplies the input with several matrices: together, or one after the other where each makes its own of it.
@@ -61,6 +68,7 @@ void Decoder::project_input(std::initializer_list<Target> targets) {
     own_input_.prepare(places_.size(), depth, config_.quantize_activations);
     for (const Target& target : targets) {
         const Projection& reader = target.projection;
+        if (reader.rounding == Rounding::int8_top_half) own_input_.make_room_for_halves();
         team_.for_each(places_.size(), cost::value * static_cast<double>(depth), [&](std::size_t token) {
             const float* from = input_.row(token);
             float* row = own_input_.row(token);

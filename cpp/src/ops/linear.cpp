@@ -217,11 +217,6 @@ void LinearInput::prepare(std::size_t tokens, std::size_t depth, bool quantized)
     grown(scales_, tokens);
 }
 
-void LinearInput::quantize(const FloatKernels& kernels, std::size_t token) noexcept {
-    if (!quantized_) return;
-    scales_[token] = kernels.quantize(row(token), depth_, code_stride_, codes_.data() + token * code_stride_, &sums_[token]);
-}
-
 namespace {
 
 constexpr std::size_t pieces_of(std::size_t depth) { return round_up(depth, prepared_piece_columns) / prepared_piece_columns; }
@@ -249,7 +244,7 @@ void LinearInput::prepare_pieces(const TernaryKernels& kernels, Share pieces, st
 }
 
 std::size_t LinearInput::scratch_bytes() const noexcept {
-    return values_.size() * sizeof(float) + codes_.size() + sums_.size() * sizeof(std::int32_t) +
+    return (values_.size() + kept_.size()) * sizeof(float) + codes_.size() + sums_.size() * sizeof(std::int32_t) +
            scales_.size() * sizeof(float) + prepared_.size();
 }
 

@@ -61,6 +61,7 @@ _CONFIG_FIELDS = (
     "post_norms",
     "tied_embeddings",
     "quantize_activations",
+    "activation_rule",
 )
 
 
