@@ -164,7 +164,7 @@ class FineTuner:
         if stop() and step < steps:
             return FineTuneResult(interrupted=True, seconds=time.monotonic() - started, **facts)
         outcome = method.finish(trainable, network, folder.path, settings)
-        loss_trainer = trainer.evaluate()["eval_loss"] if prepared.valid else None
+        loss_trainer = trainer.measure()[0] if prepared.valid else None
         codes, changed = _changed_codes(trainable)
         result = FineTuneResult(
             **facts,

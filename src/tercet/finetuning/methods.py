@@ -54,7 +54,9 @@ class FullMethod:
 
     def finish(self, trainable: Trainable, network: Any, folder: Path, settings: FineTuneSettings) -> Outcome:
         """Write the native file and the masters."""
-        model = export(trainable, folder / MODEL, overwrite=True)
+        origin = trainable.source.metadata.get("name") or trainable.path.stem
+        name = {"name": f"{origin}-{folder.absolute().name}"}  # a licence may ask for the name of the origin
+        model = export(trainable, folder / MODEL, metadata=name, overwrite=True)
         if not has_masters_folder(trainable):
             return Outcome(model, notes=["no folder of transformers can hold the masters of this model"])
         save_masters(trainable, folder / MASTERS, overwrite=True)

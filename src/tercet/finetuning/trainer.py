@@ -130,10 +130,7 @@ class TernaryTrainer(Trainer):
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """Return the mean loss over all learned tokens of the validation examples, in nats."""
         started = time.monotonic()
-        with values_as_stored(self._trainable):
-            loss, tokens = network_loss(self.model, self._valid_examples, self._trainable.config.vocab_size)
-        if not math.isfinite(loss):
-            raise TrainingError(self._diverged("the loss of the validation examples is no number"))
+        loss, tokens = self.measure()
         metrics = {
             f"{metric_key_prefix}_loss": loss,
             f"{metric_key_prefix}_tokens": float(tokens),
@@ -142,6 +139,18 @@ class TernaryTrainer(Trainer):
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def measure(self) -> tuple[float, int]:
+        """Return the same, and of how many tokens it is the mean; nothing is noted.
+
+        Raises:
+            TrainingError: the loss is no number.
+        """
+        with values_as_stored(self._trainable):
+            loss, tokens = network_loss(self.model, self._valid_examples, self._trainable.config.vocab_size)
+        if not math.isfinite(loss):
+            raise TrainingError(self._diverged("the loss of the validation examples is no number"))
+        return loss, tokens
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Keep the figures in the state, and tell of them."""
