@@ -58,6 +58,7 @@ def paired_difference(
     b: Sequence[Sequence[float]],
     statistic: Callable[[Values], Values] = lambda mean: mean,
     seed: int = 0,
+    resamples: int = RESAMPLES,
 ) -> tuple[float, float, float, float, float]:
     """Compare the mean of two lists of documents, each with one value or several.
 
@@ -66,6 +67,7 @@ def paired_difference(
         b: the same of the other model; as many documents, each with as many values.
         statistic: what is made of a mean, for example its exponential.
         seed: of the drawing.
+        resamples: how often documents are drawn.
 
     Returns:
         the figure of a, of b, their difference, and the ends of its interval.
@@ -75,8 +77,8 @@ def paired_difference(
     figures = statistic(sums.sum(axis=1) / counts.sum())
     rng = np.random.default_rng(seed)
     drawn: list[Values] = []
-    for begin in range(0, RESAMPLES, RESAMPLED_AT_A_TIME):
-        size = min(RESAMPLED_AT_A_TIME, RESAMPLES - begin)
+    for begin in range(0, resamples, RESAMPLED_AT_A_TIME):
+        size = min(RESAMPLED_AT_A_TIME, resamples - begin)
         chosen = rng.integers(0, len(counts), (size, len(counts)))
         means = statistic(sums[:, chosen].sum(axis=2) / counts[chosen].sum(axis=1))
         drawn.append(means[1] - means[0])
