@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tercet.environment import optional_import
 from tercet.errors import StorageError
 from tercet.finetuning.export import export
@@ -50,7 +52,8 @@ class LoraMethod:
             target_modules=list(TARGETS),
             base_model_name_or_path=None,
         )
-        with _quiet():
+        with _quiet(), torch.random.fork_rng():
+            torch.manual_seed(settings.seed)
             network = peft.get_peft_model(trainable.network, config)
         network.peft_config[
             "default"
@@ -93,7 +96,8 @@ def _whole(alpha: float) -> float | int:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """PEFT wonders whether the embedding of a model that has no name was resized."""
+    """PEFT uses an old name of transformers, and wonders about the embedding of a model without a name."""
     with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         warnings.filterwarnings("ignore", module="peft")
         yield

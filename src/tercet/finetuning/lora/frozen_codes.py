@@ -54,12 +54,18 @@ def freeze_as_codes(trainable: Trainable) -> None:
 
 
 def restore_masters(trainable: Trainable) -> None:
-    """Give matrices that were frozen as codes the masters of their source again, below an adapter, too."""
+    """Put layers with the masters of the source where layers were frozen as codes, below an adapter, too."""
     for name in trainable.ternary:
         path = trainable.names.module(name)
-        layer = trainable.network.get_submodule(path)
-        inner = getattr(layer, "base_layer", layer)
-        if isinstance(inner, FrozenCodes):
+        parent, _, attribute = path.rpartition(".")
+        holder, layer = trainable.network.get_submodule(parent), trainable.network.get_submodule(path)
+        if hasattr(layer, "base_layer"):
+            holder, attribute, layer = layer, "base_layer", layer.base_layer
+        if isinstance(layer, FrozenCodes):
+            made = BitLinear(
+                layer.in_features, layer.out_features, layer.quantization, layer.name, device="meta"
+            )
             master = torch.from_numpy(master_values(trainable.source, name))
-            inner.weight = nn.Parameter(master.to(inner.weight.device), requires_grad=False)
+            made.weight = nn.Parameter(master.to(layer.weight.device), requires_grad=False)
+            setattr(holder, attribute, made)
             trainable.source.release()

@@ -103,7 +103,8 @@ def merge_ternary_adapter(trainable: Trainable, adapter: TernaryAdapter) -> list
     changes = []
     for name, (a, b) in adapter.matrices.items():
         before = absmean_ternary(trainable.values(name))
-        made = merged_codes(*(torch.tensor(part) for part in (before.codes, a, b)), adapter.threshold).numpy()
+        codes, votes_a, votes_b = (torch.tensor(part) for part in (before.codes, a, b))
+        made = merged_codes(codes, votes_a, votes_b, adapter.threshold).numpy()
         after = TernaryTensor(made, before.scales)
         _set_master(
             trainable, name, np.concatenate(list(master_blocks(made, np.float32(before.scales), "f32")))

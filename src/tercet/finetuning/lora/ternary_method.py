@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -56,7 +56,7 @@ class TernaryLoraMethod:
         base = base_digest(trainable)
         matrices = {}
         for name in trainable.ternary:
-            layer = trainable.network.get_submodule(trainable.names.module(name))
+            layer = cast(TernaryLora, trainable.network.get_submodule(trainable.names.module(name)))
             a, b = (part.numpy() for part in layer.adapter())
             matrices[name] = (a, b)
         adapter = TernaryAdapter(default_threshold(settings.lora_rank), base, matrices)
