@@ -107,7 +107,7 @@ def finetune(
     load_in_8bit: Annotated[
         bool | None,
         _option(
-            ADAPTERS, "--load-in-8bit/--no-load-in-8bit", help="Frozen weights in 8 bits (bitsandbytes, GPU)."
+            ADAPTERS, "--load-in-8bit/--no-load-in-8bit", help="Frozen codes in 8 bits: less memory, exact."
         ),
     ] = None,
     evaluate_every: Annotated[
