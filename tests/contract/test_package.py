@@ -92,7 +92,11 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
     """A user who installs the package without extras can import everything but what an extra is for."""
     package = ROOT / "src" / "tercet"
     modules = set(package.rglob("*.py"))
-    extras = {"train": set((package / "training").rglob("*.py"))}
+    extras = {"ray": {package / "training" / "ray_train.py"}}
+    trained = [set((package / name).rglob("*.py")) for name in ("training", "distillation", "pruning")]
+    extras["train"] = set().union(*trained) - extras["ray"]
+    extras["finetune"] = {*(package / "finetuning").rglob("*.py"), *(package / "data").rglob("*.py")}
+    extras["evaluation"] = set((package / "evaluation" / "harness").rglob("*.py"))
     extras["transformers"] = set((package / "integrations").rglob("*.py"))
     extras["energy"] = {package / "monitoring" / "energy_counters.py"}
     extras["onnx"] = set((package / "conversion" / "onnx").rglob("*.py"))
