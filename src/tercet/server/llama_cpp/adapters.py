@@ -56,9 +56,14 @@ def adapter_weights(scales: Sequence[LlamaCppAdapterScale], llm: LLM) -> dict[st
         if name is None:
             known = ", ".join(map(str, names)) or "none"
             raise ApiError(
-                400, f"there is no adapter {one.id}; there are {known}", param="id", code="invalid_value"
+                400,
+                f"lora: there is no adapter {one.id}; there are {known}",
+                param="lora",
+                code="invalid_value",
             )
         if name in weights:
-            raise ApiError(400, f"the adapter {one.id} is there twice", param="id", code="invalid_value")
+            raise ApiError(
+                400, f"lora: the adapter {one.id} is there twice", param="lora", code="invalid_value"
+            )
         weights[name] = one.scale
     return weights
