@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterable, Sequence
+from importlib.metadata import version
 from typing import Any
 
-import tercet
 from tercet.engine.result import GenerationResult
 from tercet.llm import LLM
 from tercet.sampling.logprobs import TokenLogprobs
@@ -26,7 +26,7 @@ def completion_id(prefix: str) -> str:
 
 def fingerprint(llm: LLM) -> str:
     """Name all that decides which tokens a seed gives: two answers with the same one can be compared."""
-    settings = (tercet.__version__, llm.name, llm.config, llm.settings.kv_dtype, llm.settings.head)
+    settings = (version("tercet"), llm.name, llm.config, llm.settings.kv_dtype, llm.settings.head)
     return "fp_" + hashlib.sha256(repr(settings).encode()).hexdigest()[:10]
 
 
