@@ -15,13 +15,15 @@ import sys
 from pathlib import Path
 
 from tercet.training.loop import Progress, train
-from tercet.training.parallel import leave_processes
+from tercet.training.parallel import leave_processes, main_process_first
 from tercet.training.settings import TrainingSettings
 
 
 def main(tokens: str, *runs: str) -> None:
     """Do `runs`."""
-    main_process = os.environ["RANK"] == "0"
+    with main_process_first() as main_process:
+        if main_process != (os.environ["RANK"] == "0"):
+            raise SystemExit("more than one process takes itself for the first")
     for run in runs:
         settings_file, folder, steps, how = run.split(",")
         settings = TrainingSettings.load(Path(settings_file))

@@ -14,6 +14,7 @@ its checkpoints hold whole tensors: a run may be resumed with another number of 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, cast
@@ -36,11 +37,12 @@ class Processes:
     nothing to shard.
 
     Raises:
-        ParameterError: Accelerate was asked for the first version of FSDP.
+        ParameterError: the processes cannot be connected, or Accelerate was asked for version 1 of FSDP.
     """
 
     def __init__(self, sharded: bool = False) -> None:
-        self._accelerator = Accelerator()
+        _connect()
+        self._accelerator = Accelerator(cpu=_on_cpus())
         self.count = self._accelerator.num_processes
         self.index = self._accelerator.process_index
         self.is_main = self._accelerator.is_main_process
@@ -101,9 +103,27 @@ class Processes:
 @contextmanager
 def main_process_first() -> Iterator[bool]:
     """Run the block in the main process, then in all others; the value says which of them this is."""
-    state = PartialState()
+    state = _connect()
     with state.main_process_first():
         yield state.is_main_process
+
+
+def _connect() -> PartialState:
+    """Find out which process this is; ParameterError if there are others that it cannot talk to."""
+    state = PartialState(cpu=_on_cpus())
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if state.num_processes != started:
+        raise ParameterError(
+            f"{started} processes were started, but on {state.device.type} they cannot be connected; "
+            "start one, or set ACCELERATE_USE_CPU=true"
+        )
+    return state
+
+
+def _on_cpus() -> bool:
+    """Whether to compute on CPUs. Accelerate connects processes by gloo only if it is told so."""
+    asked = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    return asked or not torch.accelerator.is_available()
 
 
 def leave_processes() -> None:
