@@ -7,6 +7,8 @@ does not, and nothing beside PyTorch is needed for it.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -60,7 +62,7 @@ def restore_masters(trainable: Trainable) -> None:
         parent, _, attribute = path.rpartition(".")
         holder, layer = trainable.network.get_submodule(parent), trainable.network.get_submodule(path)
         if hasattr(layer, "base_layer"):
-            holder, attribute, layer = layer, "base_layer", layer.base_layer
+            holder, attribute, layer = layer, "base_layer", cast(nn.Module, layer.base_layer)
         if isinstance(layer, FrozenCodes):
             made = BitLinear(
                 layer.in_features, layer.out_features, layer.quantization, layer.name, device="meta"
