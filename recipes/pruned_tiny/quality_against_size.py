@@ -2,8 +2,8 @@
 
     python recipes/pruned_tiny/quality_against_size.py TOKENS OUTPUT [--steps 100]
 
-TOKENS is the folder of stage 1 that `recipes/llama_tercet_tiny/mix.py` made; OUTPUT a folder, in which what is
-done stays done. The text that says what neurons do is the beginning of those tokens; the loss is that of
+TOKENS is the folder of stage 1 that `recipes/llama_tercet_tiny/mix.py` made; OUTPUT a folder, in which what
+is done stays done. The text that says what neurons do is the beginning of those tokens; the loss is that of
 the exported files on held-out TinyStories excerpts, which neither pruning nor recovery sees.
 """
 

@@ -160,7 +160,7 @@ def token_folder(
         return Path(data[0])
     source = load_model(resolve(teacher))
     report = prepare_text(
-        data[0] if len(data) == 1 else data,  # type: ignore[arg-type]
+        data[0] if len(data) == 1 else data,
         source,
         output / "tokens",
         validation=validation,

@@ -79,7 +79,7 @@ def backward(
         heads: how many relation heads there are.
     """
     terms = Terms()
-    parts = windows.split(settings.micro_batch)
+    parts = torch.split(windows, settings.micro_batch)
     bf16 = settings.precision == "bf16"
     for part in parts:
         share = len(part) / len(windows)
@@ -125,13 +125,14 @@ def _backward_part(
         terms.cross_entropy += float(entropy) * scale
         terms.logits += float(divergence) * scale
         logits.backward(slope.mul_(scale).to(logits.dtype))
-        gradient[place] = state.grad
+        if state.grad is not None:
+            gradient[place] = state.grad
     roots: list[Tensor] = [learned]
     if weights.attention > 0:
         relations = torch.stack([relation_divergence(ours[p], theirs[p], heads) for p in PARTS]).mean()
         terms.attention += float(relations.detach()) * share
         roots.append(relations * (weights.attention * share))
-    torch.autograd.backward(roots, [gradient.view_as(learned), *[None] * (len(roots) - 1)])  # type: ignore[list-item]
+    torch.autograd.backward(roots, [gradient.view_as(learned), *[None] * (len(roots) - 1)])
 
 
 @contextmanager

@@ -83,7 +83,7 @@ def attention_relations(states: Tensor, heads: int) -> Tensor:
     batch, length, width = states.shape
     parts = states.float().view(batch, length, heads, width // heads).transpose(1, 2)
     scores = parts @ parts.transpose(-1, -2) * (width // heads) ** -0.5
-    return scores.log_softmax(dim=-1)
+    return functional.log_softmax(scores, dim=-1)
 
 
 def relation_divergence(student: Tensor, teacher: Tensor, heads: int) -> Tensor:

@@ -33,9 +33,11 @@ NAMES = TensorNames("bitnet")
 
 def student_config(teacher: ModelConfig, sub_norms: bool = True) -> ModelConfig:
     """The shape of a ternary student of the same size."""
-    changes = {"attention_sub_norm": True, "ffn_sub_norm": True} if sub_norms else {}
-    architecture = "bitnet" if teacher.architecture == "llama" and sub_norms else teacher.architecture
-    return dataclasses.replace(teacher, architecture=architecture, quantize_activations=True, **changes)
+    student = dataclasses.replace(teacher, quantize_activations=True)
+    if not sub_norms:
+        return student
+    architecture = "bitnet" if teacher.architecture == "llama" else teacher.architecture
+    return dataclasses.replace(student, architecture=architecture, attention_sub_norm=True, ffn_sub_norm=True)
 
 
 def check_pair(teacher: LoadedModel, student: LoadedModel | None) -> None:
@@ -122,9 +124,12 @@ def calibrate_sub_norms(teacher: TernaryDecoder, student: TernaryDecoder, window
         return module.register_forward_pre_hook(see)
 
     watched = {}
-    for index, layer in enumerate(teacher.model.layers):
-        watched[f"model.layers.{index}.self_attn.attn_sub_norm.weight"] = layer.self_attn.o_proj
-        watched[f"model.layers.{index}.mlp.ffn_sub_norm.weight"] = layer.mlp.down_proj
+    for index in range(teacher.config.num_layers):
+        layer = f"model.layers.{index}"
+        watched[f"{layer}.self_attn.attn_sub_norm.weight"] = teacher.get_submodule(
+            f"{layer}.self_attn.o_proj"
+        )
+        watched[f"{layer}.mlp.ffn_sub_norm.weight"] = teacher.get_submodule(f"{layer}.mlp.down_proj")
     handles = [watch(name, module) for name, module in watched.items()]
     with torch.no_grad():
         teacher.logits(windows)

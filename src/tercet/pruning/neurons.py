@@ -11,13 +11,14 @@ the energy is what the codes say: the product of the squared sizes of its two ro
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tercet.models.loading import LoadedModel
+from tercet.models.config import ModelConfig
+from tercet.models.loading import LoadedModel, ReferenceWeight
 from tercet.quantization.ternary_tensor import TernaryTensor
 from tercet.reference import ReferenceDecoder
 
@@ -52,7 +53,7 @@ def survey(model: LoadedModel, texts: Iterable[NDArray[np.int64]] | None = None)
     found = []
     for layer in range(config.num_layers):
         gate, up, down = (_floats(model, f"layers.{layer}.ffn.{part}") for part in ("gate", "up", "down"))
-        silent = ~(gate.any(axis=1) & up.any(axis=1))
+        silent = np.asarray(~(gate.any(axis=1) & up.any(axis=1)))
         column = np.square(down, dtype=np.float64).sum(axis=0)
         if watching.tokens:
             size = watching.squares[layer] / watching.tokens
@@ -70,9 +71,9 @@ class _Watching(ReferenceDecoder):
 
     tokens = 0
 
-    def __init__(self, config: object, weights: object) -> None:
-        super().__init__(config, weights)  # type: ignore[arg-type]
-        layers, width = self.config.num_layers, self.config.ffn_size
+    def __init__(self, config: ModelConfig, weights: Mapping[str, ReferenceWeight]) -> None:
+        super().__init__(config, weights)
+        layers, width = config.num_layers, config.ffn_size
         self.squares = np.zeros((layers, width))
         self.fired = np.zeros((layers, width), np.bool_)
 
