@@ -102,6 +102,8 @@ def test_folder_and_file_say_the_rules(name: str, tmp_path: Path) -> None:
         assert loaded.config == config
         theirs = ReferenceDecoder(loaded.config, loaded.reference_weights).logits(tokens)
         assert np.abs(ours - theirs).max(axis=1).mean() < 1e-3 * theirs.std()
+        engine = logits_of(Decoder(loaded.config, loaded.weights, 2), tokens)
+        assert np.abs(ours - engine).max(axis=1).mean() < 1e-3 * theirs.std()
     described = json.loads((tmp_path / "run" / "config.json").read_text())["quantization_config"]
     assert described["linear_class"] == OWN_CLASS
 
