@@ -101,7 +101,8 @@ def shapes() -> str:
 
 
 def training_settings() -> str:
-    """What `settings.json` of a run may say, and what the presets say."""
+    """What `settings.json` of a run may say, and what the presets say; and the settings of a fine-tuning."""
+    from tercet.finetuning.settings import FineTuneSettings
     from tercet.training import optimizers, schedule, settings
 
     lines = [
@@ -125,6 +126,8 @@ def training_settings() -> str:
             f"{preset.optimizer.rate:g}",
         ]
         lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    lines += ["", "# Fine-tuning settings\n", paragraph(sys.modules[FineTuneSettings.__module__].__doc__)]
+    lines.append(describe_class(FineTuneSettings))
     return "\n".join([*lines, ""])
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         UnsupportedFormatError,
         UnsupportedModelError,
     )
+    from tercet.finetuning.finetuner import FineTuner
     from tercet.llm import LLM, GenerationResult
     from tercet.models.config import ModelConfig
     from tercet.sampling.params import SamplingParams
@@ -45,6 +46,7 @@ __all__ = [
     "ChecksumError",
     "ContextLengthError",
     "DeadlineError",
+    "FineTuner",
     "FormatError",
     "GenerationResult",
     "IsaError",
@@ -69,6 +71,7 @@ __all__ = [
 
 _MODULES = {
     "AsyncLLM": "tercet.service.async_llm",
+    "FineTuner": "tercet.finetuning.finetuner",
     "LLM": "tercet.llm",
     "GenerationResult": "tercet.llm",
     "ModelConfig": "tercet.models.config",

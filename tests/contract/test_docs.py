@@ -9,6 +9,7 @@ import ast
 import importlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -36,11 +37,14 @@ def shown(page: Path) -> str:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if read_examples(page)], ids=shown)
 def test_the_examples_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From top to bottom, in an empty folder, with nothing of the developer's own environment."""
+    """From top to bottom, in a folder with the data that the page links to, without the developer's own
+    environment."""
     home = tmp_path / "home"
     folder = tmp_path / "work"
     home.mkdir()
     folder.mkdir()
+    for data in re.findall(r"\]\((\w+\.jsonl)\)", page.read_text(encoding="utf-8")):
+        shutil.copy(page.parent / data, folder)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TERCET_")}
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment |= {"PATH": programs, "HOME": str(home), "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "100"}

@@ -26,6 +26,10 @@ COMMANDS = (
     "convert",
     "ternarize",
     "train",
+    "finetune",
+    "lora",
+    "distill",
+    "prune",
     "bench",
     "eval",
 )
