@@ -7,8 +7,9 @@ A weight whose master moves by less than what it is away from the next threshold
 its share of the adapter is lost. `MatrixChange.kept` says how much of the adapter has arrived, as the part of
 s'C' - sC that points the way of Δ: <s'C' - sC, Δ> / <Δ, Δ>. It is 1 where everything has, on average.
 
-Without masters (a packed model) some are made up that round to its codes (`trainable.master_values`); then
-which codes change is as much chance as it is what was learned.
+Without masters (a packed model) some are made up that round to its codes (`trainable.master_values`). They
+are spread over the intervals of their codes, so that some codes change and some do not: as with rounding by
+chance, part of the adapter arrives, though not at the weights that a training would have chosen.
 """
 
 from __future__ import annotations
