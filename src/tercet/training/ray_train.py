@@ -13,6 +13,7 @@ import json
 import os
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from tercet.environment import atomic_write, optional_import
@@ -63,7 +64,7 @@ def train_on_ray(
         left.unlink(missing_ok=True)
     started_here = not ray.is_initialized()
     if started_here:
-        ray.init(address=os.environ.get("RAY_ADDRESS"), log_to_driver=False, include_dashboard=False)
+        _start(ray)
     try:
         resources = ray.cluster_resources()
         use_gpu = resources.get("GPU", 0) >= workers
@@ -102,6 +103,17 @@ def train_on_ray(
     except FileNotFoundError as error:
         raise TrainingError("the workers of Ray ended without a result; resume the run") from error
     return TrainingResult(**{**ended, "checkpoint": Path(ended["checkpoint"])})
+
+
+def _start(ray: ModuleType) -> None:
+    address = os.environ.get("RAY_ADDRESS")
+    try:
+        ray.init(address=address, log_to_driver=False, include_dashboard=False)
+    except Exception as error:  # Ray raises bare ones
+        where = (
+            f"the cluster at {address} does not answer" if address else "no cluster starts on this machine"
+        )
+        raise TrainingError(f"Ray: {where} ({error}); nothing was trained") from error
 
 
 def _work(task: dict[str, Any]) -> None:
