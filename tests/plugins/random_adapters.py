@@ -42,7 +42,8 @@ def pairs_of(adapter: Adapter, kind: str = "f32") -> dict[str, LowRankPair]:
     """The same as the core takes it, in a type of floats."""
 
     def matrix(values: Array) -> FloatMatrix:
-        return FloatMatrix(kind, *values.shape, from_float32(values, kind).reshape(-1))
+        rows, depth = values.shape
+        return FloatMatrix(kind, rows, depth, from_float32(values, kind).reshape(-1))
 
     return {name: LowRankPair(matrix(a), matrix(b), scale) for name, (a, b, scale) in adapter.items()}
 

@@ -21,7 +21,7 @@ from tercet.reference import ReferenceDecoder
 from tiny_models import TINY_CONFIG
 
 PROMPT = "Once upon a time there was a little dog. The little dog liked"
-GREEDY = {"temperature": 0, "ignore_eos": True, "max_tokens": 8}
+GREEDY: dict[str, Any] = {"temperature": 0, "ignore_eos": True, "max_tokens": 8}
 FIRST = random_adapter(TINY_CONFIG, seed=1, strength=1.0)
 SECOND = random_adapter(TINY_CONFIG, rank=3, seed=2, strength=1.0)
 
@@ -176,7 +176,8 @@ def test_what_cannot_be_chosen_is_refused(llm: LLM) -> None:
 
 
 def expected_tokens(llm: LLM, adapter: str) -> list[int]:
-    return llm.generate(PROMPT, adapter=adapter, **GREEDY).token_ids
+    found: list[int] = llm.generate(PROMPT, adapter=adapter, **GREEDY).token_ids
+    return found
 
 
 def test_a_request_keeps_the_adapter_that_it_began_with(
