@@ -16,11 +16,11 @@ import pytest
 pytest.importorskip("torch", reason="torch (extra 'train') is not installed")
 pytest.importorskip("ray", reason="ray (extra 'ray') is not installed")
 
-from long_results import RecordLongResult  # noqa: E402
-from small_runs import SETTINGS, VOCABULARY, weights_of, write_corpus  # noqa: E402
-from tercet.errors import TrainingError  # noqa: E402
-from tercet.training.preparation import prepare_tokens  # noqa: E402
-from tercet.training.ray_train import train_on_ray  # noqa: E402
+from long_results import RecordLongResult
+from small_runs import SETTINGS, VOCABULARY, weights_of, write_corpus
+from tercet.errors import TrainingError
+from tercet.training.preparation import prepare_tokens
+from tercet.training.ray_train import train_on_ray
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 

@@ -26,16 +26,15 @@ def evaluate(model: TernaryDecoder, windows: torch.Tensor, processes: Processes)
     rows = processes.share(windows)
     # Sharded layers are fetched by all processes together, so each of them makes as many calls as the
     # one with the most rows; a call without rows of its own computes one that does not count.
-    most = math.ceil(len(windows) / processes.count)
-    total: float = 0.0
+    most = math.ceil(windows.shape[0] / processes.count)
+    total = 0.0
     for start in range(0, most, _ROWS):
         mine = rows[start : start + _ROWS]
         loss = float(model(mine if len(mine) else windows[:1].to(processes.device)))
         total += loss * len(mine)
     model.quantization.strength.fill_(strength)
-    mean: float
     (mean,) = processes.mean(torch.tensor([total], dtype=torch.float64))
-    return mean * processes.count / len(windows)
+    return mean * processes.count / windows.shape[0]
 
 
 @torch.no_grad()

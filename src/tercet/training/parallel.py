@@ -43,9 +43,9 @@ class Processes:
     def __init__(self, sharded: bool = False) -> None:
         _connect()
         self._accelerator = Accelerator(cpu=_on_cpus())
-        self.count = self._accelerator.num_processes
-        self.index = self._accelerator.process_index
-        self.is_main = self._accelerator.is_main_process
+        self.count: int = self._accelerator.num_processes
+        self.index: int = self._accelerator.process_index
+        self.is_main: bool = self._accelerator.is_main_process
         self.device: torch.device = self._accelerator.device
         if self._accelerator.distributed_type == "FSDP":
             if not self._accelerator.is_fsdp2:
