@@ -65,7 +65,7 @@ SIZES = {
 }
 EQUAL_BYTES = {
     "small": shape(64, 120, 2, 2),
-    "middle": shape(80, 200, 2, 3),
+    "middle": shape(64, 202, 3, 2),
     "large": shape(96, 264, 2, 3),
     "largest": shape(96, 360, 3, 3),
 }
