@@ -33,7 +33,7 @@ from tercet.training.bitlinear import BitLinear
 
 __all__ = ["STEP", "TernaryLora", "codes_of", "default_threshold", "merged_codes", "moves"]
 
-STEP = 1 / 256
+STEP = 1 / 64
 """How far a latent is from one code to the next."""
 
 
