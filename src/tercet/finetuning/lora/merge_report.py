@@ -64,9 +64,9 @@ class MergeReport:
                 "the model came without masters, so they were made up from its codes; merge into the masters "
                 "if you have them, or keep the adapter beside the model (tercet run --lora)"
             )
-        if self.loss_before is None:
+        if self.loss_before is None and self.kind == "float":
             yield "no loss was measured; name examples with --data to see what the merge costs"
-        elif (self.survived or 0.0) < 0.5 and self.kind == "float":
+        elif self.kind == "float" and (self.survived or 0.0) < 0.5:
             yield (
                 "less than half of what the adapter brings is left. Keep it beside the model "
                 "(tercet run --lora), or train with --method ternary-lora, which merges exactly"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+import transformers
 
 from tercet.errors import ParameterError
 from tercet.finetuning.export import export
@@ -37,6 +38,7 @@ class TernaryLoraMethod:
             raise ParameterError(
                 "load_in_8bit goes with the method lora; adapters of codes keep int8 codes anyway"
             )
+        transformers.utils.logging.disable_progress_bar()  # one for each checkpoint, on the terminal
         network = trainable.network
         network.requires_grad_(False)
         generator = torch.Generator().manual_seed(settings.seed)
