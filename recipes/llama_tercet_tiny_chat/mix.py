@@ -2,7 +2,7 @@
 
     python recipes/llama_tercet_tiny_chat/mix.py --data DIR --dialogues dialogues.jsonl --output chat.jsonl
 
-DIR holds `stories.jsonl.xz` and `chat.jsonl.xz` (recipes/llama_tercet_tiny/mix.py names sources and licences).
+DIR holds `stories.jsonl.xz` and `chat.jsonl.xz` (recipes/llama_tercet_tiny/mix.py has the licences).
 Beside the dialogues: the TinyStories excerpts as plain text, and chatterbot's questions with short answers.
 """
 
