@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter
 from pydantic import Field
@@ -23,7 +24,13 @@ __all__ = ["router"]
 
 router = APIRouter(tags=["operations"])
 
-TEXT = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+    501: {
+        "description": "The server was started without a folder of adapters.",
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorObject"}}},
+    },
+}
 
 
 class LoadAdapterBody(StrictModel):
@@ -49,7 +56,7 @@ class UnloadAdapterBody(StrictModel):
 @router.post(
     "/v1/load_lora_adapter",
     response_class=PlainTextResponse,
-    responses=TEXT,  # type: ignore[arg-type]
+    responses=RESPONSES,
     summary="Load an adapter",
 )
 async def load_lora_adapter(body: Body[LoadAdapterBody], request: Request) -> Response:
@@ -66,7 +73,7 @@ async def load_lora_adapter(body: Body[LoadAdapterBody], request: Request) -> Re
 @router.post(
     "/v1/unload_lora_adapter",
     response_class=PlainTextResponse,
-    responses=TEXT,  # type: ignore[arg-type]
+    responses=RESPONSES,
     summary="Unload an adapter",
 )
 async def unload_lora_adapter(body: Body[UnloadAdapterBody], request: Request) -> Response:
@@ -89,7 +96,7 @@ def _folder(request: Request) -> Path:
     folder: Path | None = request.app.state.settings.adapter_folder
     if folder is None:
         raise ApiError(
-            403,
+            501,
             "adapters are not exchanged here: start the server with --lora-dir FOLDER to allow it for "
             "those of one folder",
             code="unsupported",
@@ -101,12 +108,13 @@ def _path(request: Request, asked: str) -> Path:
     folder = _folder(request).resolve()
     try:
         path = (folder / asked).resolve()
-    except (OSError, ValueError, RuntimeError):
-        path = Path("/")
+        is_there = path.is_dir()
+    except (OSError, ValueError, RuntimeError):  # too long, a NUL, a loop of links
+        path, is_there = folder, False
     if not path.is_relative_to(folder):
         raise ApiError(
             400, "lora_path is outside the folder of adapters", param="lora_path", code="invalid_value"
         )
-    if not path.is_dir():
-        raise ApiError(404, f"there is no adapter {asked!r}", param="lora_path", code="model_not_found")
+    if not is_there:
+        raise ApiError(404, f"there is no adapter {asked[:200]!r}", param="lora_path", code="model_not_found")
     return path
