@@ -2,7 +2,7 @@
 
 The pieces, in the order in which a run meets them:
 
-    settings      shapes and hyper-parameters with a name (`tiny`, `125m`, ... `7b`); `variants` of their arithmetic
+    settings      shapes and hyper-parameters with a name (`tiny`, ... `7b`); `variants` of them
     tokenizer     a byte-level BPE tokenizer trained on the corpus
     corpus        documents (text or chat) -> token files on disk, written as a stream
     windows       token file -> the batch of step n, a pure function of (seed, n)
