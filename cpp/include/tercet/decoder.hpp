@@ -116,7 +116,7 @@ struct Batch {
     std::span<const std::int32_t> context_lengths;
     MatrixView<const std::int32_t> block_tables;  // [sequences][max_blocks], -1 = none
     std::span<const std::int32_t> logit_rows;     // tokens whose logits are wanted, in this order
-    std::span<const AdapterUse> adapters;         // in any order, an adapter at most once for each sequence
+    std::span<const AdapterUse> adapters = {};    // in any order, an adapter at most once for each sequence
 };
 
 // Throws std::invalid_argument, saying which operand should be what and is what, unless the batch fits: ids in the
