@@ -78,7 +78,7 @@ def hadamard(x: Tensor, block_size: int) -> Tensor:
         first, second = pairs.unbind(dim=-2)
         x = torch.stack([first + second, first - second], dim=-2)
         distance *= 2
-    return x.reshape(shape) * block_size**-0.5
+    return x.reshape(shape) * float(block_size**-0.5)
 
 
 def straight_through(values: Tensor, quantized: Tensor, strength: Tensor) -> Tensor:
