@@ -25,6 +25,7 @@ COMMANDS = (
     "inspect",
     "convert",
     "ternarize",
+    "data",
     "train",
     "finetune",
     "lora",
