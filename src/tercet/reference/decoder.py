@@ -152,8 +152,8 @@ class ReferenceDecoder:
         if name not in self.adapter:
             return product
         reduce, expand, factor = self.adapter[name]
-        added: Array = (x @ reduce.T * np.float32(factor)) @ expand.T
-        return product + added
+        reduced: Array = (x @ reduce.T).astype(np.float32) * np.float32(factor)
+        return product + reduced @ expand.T
 
     def _product(self, name: str, x: Array) -> Array:
         if self.config.projection_norms:
