@@ -1,0 +1,101 @@
+"""Events hold kinds, hashes and numbers; client ids can be compared and not read."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tercet.errors import FormatError, ParameterError, StorageError
+from tercet.security.client_ids import ClientIds, load_secret
+from tercet.security.events import SecurityEvent, SecurityEvents
+
+SECRET = bytes(range(32))
+DAY = 86_400.0
+
+
+def collected() -> tuple[SecurityEvents, list[SecurityEvent]]:
+    events, seen = SecurityEvents(lambda: 5.0), []
+    events.subscribe(seen.append)
+    return events, seen
+
+
+def test_an_event_reaches_everybody_even_if_one_fails() -> None:
+    faults: list[Exception] = []
+    events = SecurityEvents(lambda: 5.0, faults.append)
+
+    def broken(event: SecurityEvent) -> None:
+        raise OSError("full")
+
+    seen: list[SecurityEvent] = []
+    events.subscribe(broken)
+    events.subscribe(seen.append)
+    events.emit("request.processed", "c_1", prompt_tokens=3, cached=True)
+    assert seen == [SecurityEvent("request.processed", 5.0, "c_1", {"prompt_tokens": 3, "cached": True})]
+    assert (events.num_faults, str(faults[0])) == (1, "full")
+
+
+@given(st.text(min_size=1) | st.sampled_from(["two words", "a\nb", "é", "\u202e", "x" * 129, "\x00"]))
+def test_text_does_not_get_in(text: str) -> None:
+    events, seen = collected()
+    events.emit("request.processed", text, note=text)
+    allowed = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:/+=@{}-")
+    wanted = text if set(text) <= allowed and len(text) <= 128 else "?"
+    assert (seen[0].caller, seen[0].fields["note"]) == (wanted, wanted)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 2**60, ["a"], {"a": 1}, b"bytes"])
+def test_what_json_has_no_number_for_does_not_get_in(value: Any) -> None:
+    events, seen = collected()
+    events.emit("request.processed", note=value)
+    assert seen[0].fields == {"note": "?"}
+
+
+def test_kinds_and_reasons_are_closed_sets() -> None:
+    events, seen = collected()
+    for kind, fields in (
+        ("request.eaten", {}),
+        ("request.blocked", {}),
+        ("request.blocked", {"reason": "mood"}),
+        ("request.processed", {"Name": 1}),
+        ("request.processed", {f"field_{number}": 1 for number in range(21)}),
+    ):
+        with pytest.raises(ParameterError):
+            events.emit(kind, **fields)  # type: ignore[arg-type]
+    assert seen == []
+
+
+def test_a_client_keeps_its_hash_for_a_period_and_not_longer() -> None:
+    now = [0.0]
+    ids = ClientIds(SECRET, lambda: now[0], period_seconds=DAY)
+    first = ids.hash("127.0.0.1")
+    assert first.startswith("c_")
+    assert len(first) == 26
+    now[0] = DAY - 1
+    assert ids.hash("127.0.0.1") == first != ids.hash("127.0.0.2")
+    now[0] = DAY
+    assert ids.hash("127.0.0.1") != first
+    now[0] = 0.0  # a clock that jumps back
+    assert ids.hash("127.0.0.1") == first
+    assert ClientIds(b"another secret here", lambda: 0.0).hash("127.0.0.1") != first
+    assert ids.hash("\ud800") != ids.hash("?")
+    for secret, period in ((b"short", DAY), (SECRET, 0.0)):
+        with pytest.raises(ParameterError):
+            ClientIds(secret, lambda: 0.0, period)
+
+
+def test_the_secret_is_made_once_and_is_nobody_elses(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    secret = load_secret(file)
+    assert (len(secret), load_secret(file)) == (32, secret)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    for content in (b"", b"xyz", b"ab" * 31, "ü".encode()):
+        file.write_bytes(content)
+        with pytest.raises(FormatError):
+            load_secret(file)
+    with pytest.raises(StorageError):
+        load_secret(tmp_path / "none" / "secret")
