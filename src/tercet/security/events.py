@@ -113,9 +113,8 @@ class SecurityEvents:
             )
         if len(fields) > MAX_FIELDS or not all(map(_NAME.fullmatch, fields)):
             raise ParameterError(f"an event has at most {MAX_FIELDS} fields, with lower-case names")
-        event = SecurityEvent(
-            kind, self._clock(), _plain(caller), {name: _plain(value) for name, value in fields.items()}
-        )
+        plain = {name: _plain(value) for name, value in fields.items()}
+        event = SecurityEvent(kind, self._clock(), str(_plain(caller)), plain)
         for sink in self._sinks:
             try:
                 sink(event)
