@@ -7,6 +7,7 @@
     ├── FormatError                bytes are not what they claim to be: truncated, malformed, of another kind
     │   ├── ChecksumError          the bytes have changed since they were written
     │   └── UnsupportedFormatError a format, version or tensor type that this release does not read
+    ├── UntrustedModelError        nobody whom the settings trust vouches for a model
     ├── UnsupportedModelError      the file is sound, but it holds an architecture that we do not run
     ├── IsaError                   an instruction set was demanded that this processor (or build) lacks
     ├── MemoryLimitError           a model does not fit into the memory that it may use
@@ -16,6 +17,12 @@
     ├── OverloadedError            more requests wait than may wait; it says when to try again
     ├── DeadlineError              a request did not finish, or did not begin to answer, within its time
     ├── UnavailableError           a model or the service is loading, draining or out of order
+    ├── SecurityError              the security settings refuse it; `code` is a word in capitals for programs
+    │   ├── RateLimitError         too many requests or tokens in a minute, or at one time
+    │   ├── InvalidInputError      an input is longer, deeper or otherwise more than it may be (also a ValueError)
+    │   ├── ContentFilteredError   a prompt holds what the filters keep out
+    │   ├── ResponseFilteredError  so does an answer
+    │   └── GenerationError        the answer failed for a reason that is not the caller's
     └── TrainingError              training cannot start or go on: no data, diverged, foreign checkpoint
 
 A message says what was asked, what was found and what to do, in that order. An exception outside this tree
@@ -28,22 +35,29 @@ from typing import ClassVar
 
 __all__ = [
     "ChecksumError",
+    "ContentFilteredError",
     "ContextLengthError",
     "DeadlineError",
     "FormatError",
+    "GenerationError",
     "HubError",
+    "InvalidInputError",
     "IsaError",
     "MemoryLimitError",
     "MissingExtraError",
     "ModelNotFoundError",
     "OverloadedError",
     "ParameterError",
+    "RateLimitError",
+    "ResponseFilteredError",
+    "SecurityError",
     "StorageError",
     "TercetError",
     "TrainingError",
     "UnavailableError",
     "UnsupportedFormatError",
     "UnsupportedModelError",
+    "UntrustedModelError",
 ]
 
 
@@ -84,6 +98,10 @@ class UnsupportedFormatError(FormatError):
     """A file is of a format, version or tensor type that this release does not read."""
 
 
+class UntrustedModelError(TercetError):
+    """A model lacks the manifest or the signature that the settings demand, or another key signed it."""
+
+
 class UnsupportedModelError(TercetError):
     """A sound file holds an architecture, or an option of one, that this release does not run."""
 
@@ -122,6 +140,50 @@ class DeadlineError(TercetError):
 
 class UnavailableError(TercetError):
     """A model or the service cannot take requests now: it is loading, draining or out of order."""
+
+
+class SecurityError(TercetError):
+    """The settings of `tercet.security` refuse a request; `code` says by which rule."""
+
+    code: ClassVar[str] = "INVALID_INPUT"
+
+
+class RateLimitError(SecurityError):
+    """A client has used what it may use for now; `retry_after` is in seconds, at most 60."""
+
+    code = "RATE_LIMIT_EXCEEDED"
+
+    def __init__(self, message: str, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = max(1, min(retry_after, 60))
+
+
+class InvalidInputError(SecurityError, ValueError):
+    """An input is more than the limits allow, or no clean text; `param` is the field, where there is one."""
+
+    code = "INVALID_INPUT"
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class ContentFilteredError(SecurityError):
+    """A prompt was refused by the content filters."""
+
+    code = "CONTENT_FILTERED"
+
+
+class ResponseFilteredError(SecurityError):
+    """An answer was withheld by the content filters."""
+
+    code = "RESPONSE_FILTERED"
+
+
+class GenerationError(SecurityError):
+    """The answer failed inside, and the caller can do nothing about it."""
+
+    code = "GENERATION_ERROR"
 
 
 class TrainingError(TercetError):

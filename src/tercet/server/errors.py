@@ -3,8 +3,9 @@
     {"error": {"message": "...", "type": "invalid_request_error",
                "param": "temperature", "code": "invalid_value"}}
 
-`code` is a string or null, never the status. A handler raises an error of `tercet.errors`, or `ApiError`
-where it knows more. Messages are bounded, whatever a client sent, because they quote it.
+`code` is a string or null, never the status: OpenAI's words in lower case, and those of `SecurityError` in
+capitals. A handler raises an error of `tercet.errors`, or `ApiError` where it knows more. Messages are
+bounded, whatever a client sent, because they quote it.
 
 The SDKs retry 408, 409, 429 and everything from 500 on unless `x-should-retry: false` tells them not to,
 which is told where the same request would fail again. What passes by itself (no room, loading, draining) has
@@ -82,6 +83,8 @@ def from_exception(error: BaseException) -> ApiError:
     if isinstance(error, HTTPException):
         return _of_the_framework(error)
     message = str(error)
+    if isinstance(error, errors.SecurityError):
+        return _of_the_guard(error)
     if isinstance(error, errors.ContextLengthError):
         return ApiError(400, message, param=_parameter(error), code="context_length_exceeded")
     if isinstance(error, errors.ParameterError):
@@ -96,6 +99,9 @@ def from_exception(error: BaseException) -> ApiError:
         return ApiError(503, message, code="unavailable", retry_after_seconds=2.0)
     if isinstance(error, errors.DeadlineError):
         return ApiError(504, message, type="timeout_error", code="deadline_exceeded")
+    if isinstance(error, MemoryError):  # of the machine: what runs beside it may be what took it
+        words = "there is not enough memory for this request now; ask for less, or try again in a moment"
+        return ApiError(503, words, code="out_of_memory", retry_after_seconds=2.0)
     if isinstance(error, errors.TercetError):
         return ApiError(500, message, code="server_error")
     return ApiError(500, "the server has a fault; its log says more under this request's id", code="fault")
@@ -143,6 +149,14 @@ def _of_the_framework(error: HTTPException) -> ApiError:
         code=codes.get(error.status_code),
         headers=error.headers,
     )
+
+
+def _of_the_guard(error: errors.SecurityError) -> ApiError:
+    """The codes in capitals, which `tercet.security` has wherever it is used."""
+    if isinstance(error, errors.RateLimitError):
+        return ApiError(429, str(error), code=error.code, retry_after_seconds=error.retry_after)
+    status = 500 if isinstance(error, errors.GenerationError) else 400
+    return ApiError(status, str(error), param=getattr(error, "param", None), code=error.code)
 
 
 def _parameter(error: errors.TercetError) -> str | None:
