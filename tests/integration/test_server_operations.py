@@ -212,13 +212,54 @@ def test_an_engine_that_hangs_is_neither_alive_nor_ready(serve: Callable[..., Se
     reader.join(20)
 
 
-def test_an_engine_that_dies_is_neither_alive_nor_ready(serve: Callable[..., Server]) -> None:
+def test_an_engine_that_dies_is_replaced(serve: Callable[..., Server], serving: Server) -> None:
+    """Who waited hears of it, and then everything is as before."""
+    body = COMPLETION | {"max_tokens": 20, "cache_salt": "mine"}
+    with serving.client() as client:
+        answer = client.post("/v1/completions", json=body).json()["choices"]
     server = serve(first=FAULTS.format("die_at_step=40"))
     reader = Reader(server)
     reader.join(20)
     assert "[DONE]" not in reader.events
-    assert json.loads(reader.events[-1])["error"]["type"] == "server_error"
+    error = json.loads(reader.events[-1])["error"]
+    assert (error["type"], error["code"]) == ("server_error", "unavailable")
     with server.client() as client:
+        end = time.monotonic() + 10
+        while (again := client.post("/v1/completions", json=body)).status_code != 200:
+            assert (again.status_code, int(again.headers["retry-after"]) >= 1) == (503, True)
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        assert again.json()["choices"] == answer
+        for path in ("/livez", "/readyz", "/health"):
+            assert client.get(path).status_code == 200
+        restarts = 'tercet_engine_restarts_total{model_name="llama-tercet-tiny"} 1.0'
+        assert restarts in client.get("/metrics").text
+    log = server.log
+    assert "engine died" in log
+    assert "engine restarted" in log
+
+
+def test_an_engine_that_dies_again_and_again_is_left_to_who_supervises_the_process(
+    serve: Callable[..., Server],
+) -> None:
+    hasty = "import tercet.service.supervisor as s; s.FIRST_PAUSE_SECONDS = 0.01; "
+    server = serve(first=hasty + FAULTS.format("die_from_step=40"))
+    with server.client() as client:
+        end = time.monotonic() + 20
+        while "restart the process" not in (answer := client.get("/livez")).text:
+            assert time.monotonic() < end
+            asked = client.post("/v1/completions", json=COMPLETION | {"max_tokens": 50})
+            assert (asked.status_code, asked.json()["error"]["code"]) == (503, "unavailable")
+        assert answer.status_code == 503
         for path in ("/livez", "/readyz", "/health"):
             assert client.get(path).status_code == 503
-        assert client.post("/v1/completions", json=COMPLETION).status_code == 503
+        assert client.get("/health/details").json()["status"] == "unhealthy"
+
+
+def test_no_memory_for_a_step_is_503_and_the_next_one_has_it(serve: Callable[..., Server]) -> None:
+    server = serve(first=FAULTS.format("out_of_memory_at_step=40"))
+    with server.client() as client:
+        refused = client.post("/v1/completions", json=COMPLETION | {"max_tokens": 100, "ignore_eos": True})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "out_of_memory")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert client.post("/v1/completions", json=COMPLETION).status_code == 200

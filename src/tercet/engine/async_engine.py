@@ -15,6 +15,7 @@ once, with an estimate of when to come back that follows from the speed that was
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections import defaultdict
 from dataclasses import replace
@@ -49,7 +50,8 @@ class AsyncEngine:
         max_queued_tokens: most tokens of prompts that wait; a prompt that is longer may wait alone.
         max_buffered_events: most events that a reader may leave unread.
 
-    `failure` is what ended the thread against its will, None as long as nothing did.
+    `failure` is what ended the thread against its will, None as long as nothing did; `num_restarts` is how
+    often another one took its place.
     """
 
     def __init__(
@@ -75,18 +77,38 @@ class AsyncEngine:
         self._measure_due = 0.0
         self._totals = self._recent = (0.0, 0.0)  # tokens and seconds: of all steps, and of the latest ones
         self._num_rejected = 0
+        self.num_restarts = 0
 
     # Life -------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Start the thread, unless it runs already."""
         if self._thread is None:
-            self._stops, self._admits, self.failure = threading.Event(), True, None
-            self._ticked_at = self.engine.clock()
-            self._thread = threading.Thread(
-                target=self._run, args=(self._stops,), name="tercet-engine", daemon=True
-            )
-            self._thread.start()
+            self._admits = True
+            self._begin()
+
+    async def restart(self) -> None:
+        """Put a new thread in the place of one that has died; does nothing where none has.
+
+        Every request of the dead one ends with an error, and all that was cached is forgotten.
+        """
+        dead, cause = self._thread, self.failure
+        if dead is None or cause is None:
+            return
+        error = _has_stopped(cause)
+        await asyncio.to_thread(dead.join, STOP_SECONDS)
+        await asyncio.to_thread(self.engine.begin_anew, error)
+        if self._thread is dead and self._admits:  # else somebody has stopped it meanwhile
+            self.num_restarts += 1
+            self._begin()
+
+    def _begin(self) -> None:
+        self._stops, self.failure = threading.Event(), None
+        self._ticked_at = self.engine.clock()
+        self._thread = threading.Thread(
+            target=self._run, args=(self._stops,), name="tercet-engine", daemon=True
+        )
+        self._thread.start()
 
     async def stop(self, drain_seconds: float = 0.0) -> None:
         """Take no more requests, let the others finish for a while, then end them and the thread."""
@@ -221,11 +243,21 @@ class AsyncEngine:
                     self._work.wait(IDLE_TICK_SECONDS)
         except BaseException as error:  # a bug of the engine: whoever waits must hear of it
             self.failure = error
-            stopped = UnavailableError("the engine has stopped, which it must not; its log says why")
-            stopped.__cause__ = error
-            for request in self._requests():
-                request.error = request.error or stopped
+            self._fail_all(_has_stopped(error))
+
+    def _fail_all(self, error: BaseException) -> None:
+        """End all streams, those with what they have; a stream whose request is what broke ends without."""
+        for request in self._requests():
+            request.error = request.error or error
+        try:
             self._deliver()
+        except Exception:
+            with self._lock:
+                unended = list(self._streams.values())
+                self._streams.clear()
+            for stream in unended:
+                with contextlib.suppress(RuntimeError):  # its loop has been closed
+                    stream.loop.call_soon_threadsafe(stream.fail, error)
 
     def _measure(self) -> None:
         """Follow the speed of steps: earlier ones count less and less."""
@@ -271,6 +303,12 @@ class AsyncEngine:
     def _end(self, request: Request, error: BaseException) -> None:
         request.cancel_error = error
         self.cancel(request)
+
+
+def _has_stopped(cause: BaseException) -> UnavailableError:
+    error = UnavailableError("the engine has stopped, which it must not; its log says why. Try again soon.")
+    error.__cause__ = cause
+    return error
 
 
 def _hand_over(batch: list[Delivery]) -> None:

@@ -145,6 +145,20 @@ class Engine:
             self._step()
             return True
 
+    def begin_anew(self, error: BaseException) -> None:
+        """After a fault that has ended a step half-way: end all requests with this error, and be as new.
+
+        A step that fails ends the requests that it carried, and needs no such thing. This is for what comes
+        in between or cannot be caught there: nobody knows then what is still true of blocks and queues.
+        """
+        with self._exclusively():
+            unseen = list(self._submitted)
+            self._submitted.clear()
+            self._cancelled.clear()
+            self._scheduler.now = self.clock()
+            self._scheduler.begin_anew(unseen, error)
+            self._take_stock()
+
     def raise_error(self, request: Request) -> None:
         """Raise what ended the request, if it was an error."""
         if request.error is not None:

@@ -48,7 +48,11 @@ class KvBlockPool:
         self.num_blocks = num_blocks
         self.block_tokens = block_tokens
         self.keeps_prefixes = keeps_prefixes
-        self._free = list(range(num_blocks))  # an ascending list is already a heap
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything: all blocks are free, whoever held them. For a new beginning after a fault."""
+        self._free = list(range(self.num_blocks))  # an ascending list is already a heap
         self._owners: dict[int, int] = {}  # how many hold a block
         self._cached: OrderedDict[int, None] = OrderedDict()  # the one used longest ago comes first
         self._index = PrefixIndex()

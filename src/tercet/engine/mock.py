@@ -57,6 +57,10 @@ class Faults:
     """This step does not return until `MockRunner.release` is set."""
     die_at_step: int | None = None
     """This step ends the engine's thread (`EngineDeath`)."""
+    die_from_step: int | None = None
+    """So does every step from this one on."""
+    die_every: int | None = None
+    """So does every step whose number this divides."""
 
 
 class MockRunner:
@@ -149,7 +153,11 @@ class MockRunner:
             raise RuntimeError(f"mock: step {self.num_steps} crashes")
         if self.num_steps == faults.out_of_memory_at_step:
             raise MemoryError(f"mock: no memory for step {self.num_steps}")
-        if self.num_steps == faults.die_at_step:
+        if (
+            self.num_steps == faults.die_at_step
+            or (faults.die_from_step is not None and self.num_steps >= faults.die_from_step)
+            or (faults.die_every is not None and self.num_steps % faults.die_every == 0)
+        ):
             raise EngineDeath(f"mock: the engine dies in step {self.num_steps}")
 
 

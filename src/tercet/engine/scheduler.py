@@ -64,14 +64,17 @@ class Scheduler:
         self.pool = pool
         self.limits = limits
         self.now = 0.0
-        self.running: list[Request] = []
         self._released = released
         self._checked = checked
+        self._forget()
+        self._counts = EngineStats(num_blocks=pool.num_blocks)
+        self._sizes: dict[int, int] = {}
+
+    def _forget(self) -> None:
+        self.running: list[Request] = []
         self._shares = TenantShares()
         self._queue = WaitingQueue(self._shares)
         self._deadlines = Deadlines()
-        self._counts = EngineStats(num_blocks=pool.num_blocks)
-        self._sizes: dict[int, int] = {}
 
     @property
     def has_work(self) -> bool:
@@ -109,6 +112,23 @@ class Scheduler:
         if not request.finished:
             self._counts.failed += 1
             self._end(request, error=error)
+
+    def begin_anew(self, unseen: Sequence[Request], error: BaseException) -> None:
+        """End all requests with this error and forget what they held, whatever a fault has left undone.
+
+        What is counted goes on. `unseen` are requests that were never submitted here: they count as well.
+        """
+        requests = [*self.running, *self._queue, *unseen]
+        self._forget()
+        self.pool.clear()
+        self._counts.started += len(unseen)
+        for request in requests:
+            if request.finished_at is None:  # else the fault came after its end
+                self._counts.failed += 1
+                request.finished_at = self.now
+            request.blocks, request.num_cached, request.is_running = [], 0, False
+            request.error = request.error or (error if request.finish_reason is None else None)
+            self._released(request)
 
     def stats(self) -> EngineStats:
         """What has been done so far, and the state now."""

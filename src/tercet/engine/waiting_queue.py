@@ -12,6 +12,7 @@ of the request that came first of all.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator
 
 from tercet.engine.request import Request
 
@@ -80,6 +81,9 @@ class WaitingQueue:
 
     def __contains__(self, request: Request) -> bool:
         return request in self._waiting
+
+    def __iter__(self) -> Iterator[Request]:
+        return iter(list(self._waiting))
 
     def add(self, request: Request) -> None:
         """Let a request wait, at the place of its number."""

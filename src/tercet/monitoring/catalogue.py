@@ -138,6 +138,7 @@ CATALOGUE: tuple[MetricSpec, ...] = (
     MetricSpec("tercet_kv_blocks", "gauge", "Blocks of the KV cache, by state.", (*OURS, "state")),
     MetricSpec("tercet_recomputed_tokens_total", "counter", "Tokens computed again after preemption.", OURS),
     MetricSpec("tercet_engine_tick_age_seconds", "gauge", "Since the engine thread last moved.", OURS),
+    MetricSpec("tercet_engine_restarts_total", "counter", "Engine threads that died and were replaced.", OURS),
     MetricSpec("tercet_http_responses_total", "counter", "Responses by status code.", ("code",)),
     MetricSpec("tercet_unknown_fields_total", "counter", "Fields of requests that nobody knows."),
     MetricSpec("tercet_event_loop_lag_seconds", "histogram", "How late the event loop wakes.", (), LAG),

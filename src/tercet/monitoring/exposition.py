@@ -93,6 +93,7 @@ def _values(metrics: ServiceMetrics) -> dict[str, dict[Labels, Value]]:
         values["vllm:num_requests_waiting"][model, "0"] = engine.num_waiting
         values["tercet_queued_tokens"][model,] = engine.num_queued_tokens
         values["tercet_engine_tick_age_seconds"][model,] = engine.tick_age_seconds
+        values["tercet_engine_restarts_total"][model,] = engine.num_restarts
     running = sum(engine.num_running for engine in metrics.engines.values())
     waiting = sum(engine.num_waiting for engine in metrics.engines.values())
     plain: dict[str, float | Histogram | None] = {

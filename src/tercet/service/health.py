@@ -47,7 +47,8 @@ class Health:
     def _problem_of(self, model: ServedModel) -> str | None:
         engine = model.engine
         if not engine.is_alive:
-            return f"the engine of {model.name} has stopped: {engine.failure!r}"
+            prospect = self._service.supervisor.prospect(engine)
+            return f"the engine of {model.name} has stopped ({type(engine.failure).__name__}); {prospect}"
         age = engine.tick_age_seconds
         if age > self._service.settings.stuck_after_seconds:
             return f"the engine of {model.name} has not moved for {age:.0f} seconds"

@@ -24,7 +24,7 @@ from tercet.monitoring.metrics import ServiceMetrics
 from tercet.service.generation import Generation
 from tercet.service.request import GenerationRequest
 
-__all__ = ["LogObserver", "MetricsObserver", "failure_kind"]
+__all__ = ["LogObserver", "MetricsObserver", "failure_kind", "fault_fields"]
 
 # A program that has not asked for a log gets none: without this, warnings would go to its console.
 logging.getLogger("tercet").addHandler(logging.NullHandler())
@@ -124,7 +124,7 @@ class LogObserver:
                 "first_token_seconds": round(result.time_to_first_token_seconds, 6),
                 "tokens_per_second": round(result.tokens_per_second, 3),
                 "response_cached": result.response_cached,
-                **_where(generation.error),
+                **fault_fields(generation.error),
             },
         )
 
@@ -137,7 +137,7 @@ class LogObserver:
             self._log.warning("vectors not made", extra={**fields, "error": type(error).__name__})
 
 
-def _where(error: BaseException | None) -> dict[str, str]:
+def fault_fields(error: BaseException | None) -> dict[str, str]:
     """For a bug of ours: its kind and where it came up. Its message could have somebody's words in it."""
     bug = error.__cause__ if isinstance(error, TercetError) else error
     if bug is None:

@@ -15,6 +15,7 @@ from tercet.service.pool import ModelPool
 from tercet.service.request import GenerationRequest
 from tercet.service.response_cache import ResponseCache
 from tercet.service.settings import ServiceSettings
+from tercet.service.supervisor import Supervisor
 
 __all__ = ["Service", "State"]
 
@@ -32,6 +33,7 @@ class Service:
         settings: the limits.
         pool: the models.
         metrics: what is counted.
+        supervisor: what puts a new engine in the place of one that has died.
         health: whether requests can be answered.
         cache: what remembers responses, None where nothing does or before the start.
         state: "loading" and "draining" while that goes on; requests are taken when it is "ready".
@@ -44,6 +46,7 @@ class Service:
         self.cache: ResponseCache | None = None
         self._observers: list[GenerationObserver] = [MetricsObserver(self.metrics), LogObserver()]
         self.pool = ModelPool(self.settings, metrics=self.metrics, observers=self._observers)
+        self.supervisor = Supervisor(self.pool)
         self.health = Health(self)
         self.state: State = "new"
         self.failure: TercetError | None = None
@@ -68,6 +71,7 @@ class Service:
             raise
         if self.state == "loading":  # and nobody has begun to drain meanwhile
             self.state = "ready"
+            self.supervisor.start()
 
     async def submit(self, request: GenerationRequest) -> Generation:
         """Queue a request in the model that it names; raises what `ServedModel.submit` does.
@@ -99,6 +103,7 @@ class Service:
             return
         self._stopping = True
         self.begin_drain()
+        await self.supervisor.stop()
         try:
             await self.pool.close(drain_seconds)
         finally:
