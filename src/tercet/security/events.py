@@ -1,4 +1,4 @@
-"""What happened that somebody may ask about later: kinds, callers and numbers, never a word that anybody wrote.
+"""What happened that somebody may ask about later: kinds, callers and numbers, no word that anybody wrote.
 
     events = SecurityEvents(time.time)
     events.subscribe(metrics)                      # and the audit log: whatever takes a SecurityEvent
