@@ -32,6 +32,9 @@ VARIABLES = {
     "TERCET_DEBUG": "Set to `1`, errors of the command line keep their traceback, as with `tercet --debug`.",
     "TERCET_ISA": "Forces an instruction set, for example `reference` or `avx2`. One that the processor or "
     "the build lacks is an error that lists what there is; `tercet doctor` prints the choice and its reason.",
+    "TERCET_MODEL_KEYS": "Files with public keys of minisign, separated as in `PATH`: who may sign for a model.",
+    "TERCET_MODEL_TRUST": "What opening a model demands: `checked` (the default: where there is a manifest, the "
+    "files are as it says), `manifest` (there is one) or `signed` (by one of `TERCET_MODEL_KEYS`).",
 }
 
 

@@ -23,6 +23,7 @@ COMMANDS = (
     "doctor",
     "optimize",
     "inspect",
+    "manifest",
     "convert",
     "ternarize",
     "data",

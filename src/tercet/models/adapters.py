@@ -7,6 +7,7 @@ import os
 from tercet.errors import UnsupportedModelError
 from tercet.formats.peft import PeftAdapter, read_peft_adapter
 from tercet.models.config import ModelConfig
+from tercet.models.provenance import check_provenance
 from tercet.models.tensor_names import is_ternary, tensor_shapes
 
 __all__ = ["load_adapter"]
@@ -17,8 +18,10 @@ def load_adapter(path: str | os.PathLike[str], config: ModelConfig) -> PeftAdapt
 
     Raises:
         ModelNotFoundError, FormatError: see `read_peft_adapter`.
+        UntrustedModelError: it lacks the manifest or signature that the settings demand.
         UnsupportedModelError: the same, or the adapter was made for a model of another shape.
     """
+    check_provenance(path)
     adapter = read_peft_adapter(path)
     shapes = {name: shape for name, shape in tensor_shapes(config).items() if is_ternary(name)}
     made_for = f"; it was made for {adapter.base_model}" if adapter.base_model else ""

@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+
+from tercet.security.paths import is_safe_path as inside
 
 __all__ = ["ALIASES", "MAIN", "PART", "HubName", "hub_name", "is_safe_path"]
 
@@ -46,16 +47,8 @@ def hub_name(text: str) -> HubName | None:
 
 
 def is_safe_path(path: str) -> bool:
-    """Whether a path from a stranger stays inside the folder that it is relative to, on every system."""
-    parts = PurePosixPath(path).parts
-    return (
-        0 < len(path) <= 500
-        and path == "/".join(parts)
-        and path.isprintable()
-        and not path.startswith("/")
-        and not any(part in (".", "..") or part.endswith((".", " ", PART)) for part in parts)
-        and not set(path) & set('\\:*?"<>|')
-    )
+    """Whether a path in a repository stays inside it, on every system, and is not that of half a download."""
+    return inside(path) and not any(part.endswith(PART) for part in path.split("/"))
 
 
 def _aliases() -> dict[str, str]:

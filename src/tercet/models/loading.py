@@ -32,6 +32,7 @@ from tercet.formats.tercet.layout import VERSION
 from tercet.formats.weights_memory import chosen_memory
 from tercet.models.config import ModelConfig
 from tercet.models.gguf_source import read_gguf_model
+from tercet.models.provenance import check_provenance
 from tercet.models.tensor_names import is_ternary, tensor_shapes
 from tercet.quantization.packings import packing as packing_of
 from tercet.quantization.planes import PLANES
@@ -149,13 +150,16 @@ def load_model(
 
     Raises:
         ParameterError: there is no such layout, or no such memory.
-        FormatError: it is damaged, or its parts do not fit together.
+        UntrustedModelError: it lacks the manifest or signature that the settings demand (see
+            `tercet.models.provenance`).
+        FormatError: it is damaged, not as its manifest says, or its parts do not fit together.
         UnsupportedFormatError: it is a file of another kind.
         UnsupportedModelError: it holds a model that this release does not run.
         ModelNotFoundError, StorageError: it is not there, or cannot be read.
     """
     found = Path(path)
     chosen_memory(weights_memory, 0)  # refuses what there is not, whatever the file
+    check_provenance(found)
     if found.is_dir():
         return _load_stored(_with_tokenizer(HuggingFaceFolder(found).stored_model()), packing)
     if TercetFile.recognizes(found):
