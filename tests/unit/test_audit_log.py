@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import random
@@ -119,6 +120,18 @@ def test_every_flipped_bit_shows(tmp_path: Path) -> None:
             continue  # the last newline: half a line
         with pytest.raises(ChecksumError):
             verify(tmp_path, expected=Head(5, json.loads(data.splitlines()[-1])["hash"]))
+
+
+@pytest.mark.parametrize("content", [[], {}, {"seq": "1"}, {"seq": 1, "before": 2, "kind": 3}, "x" * 70_000])
+def test_a_line_of_somebody_elses_is_named_by_file_and_line(tmp_path: Path, content: object) -> None:
+    written(tmp_path, 3)
+    path = tmp_path / "audit-000001.jsonl"
+    plain = json.dumps(content, separators=(",", ":"))
+    digest = hashlib.sha256(plain.encode()).hexdigest()
+    with path.open("a") as file:
+        file.write(f'{plain[:-1]},"hash":"{digest}"}}\n')
+    with pytest.raises(ChecksumError, match=r"audit-000001\.jsonl, line 6: "):
+        verify(tmp_path)
 
 
 def test_an_end_that_was_cut_off_shows_to_whoever_knows_the_head(tmp_path: Path) -> None:

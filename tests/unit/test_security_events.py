@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.errors import FormatError, ParameterError, StorageError
-from tercet.security.client_ids import ClientIds, load_secret
-from tercet.security.events import SecurityEvent, SecurityEvents
+from tercet.security.client_ids import ClientIds
+from tercet.security.counts import MAX_CLIENTS, SecurityCounts
+from tercet.security.events import KINDS, REASONS, SecurityEvent, SecurityEvents
+from tercet.security.secret_file import derived_key, load_secret
 
 SECRET = bytes(range(32))
 DAY = 86_400.0
@@ -93,9 +95,70 @@ def test_the_secret_is_made_once_and_is_nobody_elses(tmp_path: Path) -> None:
     secret = load_secret(file)
     assert (len(secret), load_secret(file)) == (32, secret)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert derived_key(secret, "client ids") != derived_key(secret, "audit chain")
     for content in (b"", b"xyz", b"ab" * 31, "ü".encode()):
         file.write_bytes(content)
         with pytest.raises(FormatError):
             load_secret(file)
     with pytest.raises(StorageError):
         load_secret(tmp_path / "none" / "secret")
+    with pytest.raises(StorageError):
+        load_secret(tmp_path / "other", make=False)
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o601])
+def test_a_secret_that_others_may_read_is_none(tmp_path: Path, mode: int) -> None:
+    file = tmp_path / "secret"
+    load_secret(file)
+    file.chmod(mode)
+    with pytest.raises(StorageError, match="chmod 600"):
+        load_secret(file)
+
+
+def test_what_is_counted() -> None:
+    now = [1_000.0]
+    counts = SecurityCounts(lambda: now[0])
+    events = SecurityEvents(lambda: 5.0)
+    events.subscribe(counts.record)
+    for caller in ("c_1", "c_2", "c_1"):
+        events.emit("request.processed", caller)
+    events.emit("request.blocked", "c_3", reason="rate_limit")
+    now[0] += 1_800
+    events.emit("request.blocked", "c_3", reason="rate_limit")
+    events.emit("request.blocked", "", reason="unauthenticated")
+    found = counts.summary()
+    assert (found["unique_clients"], found["requests_processed"], found["requests_blocked"]) == (3, 3, 3)
+    assert set(found["blocked_by_reason"]) == set(REASONS)
+    assert found["blocked_by_reason"]["rate_limit"] == 2
+    assert counts.blocked_last_hour == 3
+    now[0] += 1_800
+    assert counts.blocked_last_hour == 2
+    now[0] += 10 * 3_600
+    assert counts.blocked_last_hour == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 600), st.integers(1, 3)), max_size=40))
+def test_the_last_hour_is_what_was_blocked_in_it(steps: list[tuple[int, int]]) -> None:
+    now = [0.0]
+    counts, events = SecurityCounts(lambda: now[0]), SecurityEvents(lambda: 0.0)
+    events.subscribe(counts.record)
+    times: list[float] = []
+    for seconds, times_blocked in steps:
+        now[0] += seconds
+        for _ in range(times_blocked):
+            events.emit("request.blocked", reason="other")
+            times.append(now[0])
+    wanted = sum(now[0] // 60 - then // 60 < 60 for then in times)
+    assert counts.blocked_last_hour == wanted
+
+
+def test_a_crowd_does_not_grow_what_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tercet.security.counts.MAX_CLIENTS", 100)
+    counts, events = SecurityCounts(lambda: 0.0), SecurityEvents(lambda: 0.0)
+    events.subscribe(counts.record)
+    for number in range(1_000):
+        events.emit("request.blocked", f"c_{number}", reason="other")
+    assert counts.unique_clients == 100 < MAX_CLIENTS
+    assert counts.summary()["unique_clients_is_a_lower_bound"]
+    assert (set(counts.events), set(counts.blocked)) == (set(KINDS), set(REASONS))

@@ -39,6 +39,7 @@ __all__ = [
 REMOVED = "audit.removed"
 CLOSED = "audit.closed"
 _NAME = re.compile(r"audit-([0-9]{6,9})\.jsonl")
+MAX_LINE_BYTES = 2**16
 _SEAL = re.compile(rb',"hash":"([0-9a-f]{64})"\}')
 _SEAL_BYTES = len(',"hash":""}') + 64
 
@@ -134,14 +135,20 @@ def read_file(path: Path, key: bytes | None) -> AuditFile:
     found = AuditFile()
     try:
         with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES), b""), 1):
                 if not line.endswith(b"\n"):
+                    if len(line) == MAX_LINE_BYTES:
+                        raise ChecksumError(
+                            f"{path}, line {number}: it is longer than any line that we write"
+                        )
                     found.torn = line
                     break
                 try:
                     _add_line(found, line[:-1], key)
                 except ValueError as error:
                     raise ChecksumError(f"{path}, line {number}: {error}") from None
+                except (KeyError, TypeError, AttributeError, RecursionError):  # sealed, but not by us
+                    raise ChecksumError(f"{path}, line {number}: it is no line of an audit log") from None
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
     return found
@@ -207,7 +214,7 @@ def _add_line(found: AuditFile, line: bytes, key: bytes | None) -> None:
     if not hmac.compare_digest(_digest(plain, key), given):
         raise ValueError("it does not match its hash: it was changed, or written with another key")
     content = json.loads(plain)
-    before = Head(content["seq"] - 1, content["before"])
+    before = Head(content["seq"] - 1, str(content["before"]))
     if found.head is not None and before != found.head:
         raise ValueError(
             f"it comes after line {before.seq} of the log, and the line before it is {found.head.seq}: "

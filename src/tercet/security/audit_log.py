@@ -83,13 +83,13 @@ class AuditLog:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = _locked(self.folder / "audit.lock")
             self.head = self._resume()
+            self.append("audit.opened", keyed=key is not None)
         except OSError as error:
             self._let_go()
             raise _storage_error(self.folder, error) from error
         except BaseException:
             self._let_go()
             raise
-        self.append("audit.opened", keyed=key is not None)
 
     def record(self, event: SecurityEvent) -> None:
         """Append an event; raises what `append` does."""

@@ -1,7 +1,7 @@
 """Who called, in a form that can be counted and compared but not read: keyed hashes.
 
     ids = ClientIds(secret, clock=time.time, period_seconds=30 * 86_400)
-    ids.hash("key_7f3a")            # "c_5b0c..."; the same all through a period
+    ids.hash("7f3a0c11d2e4")            # "c_5b0c..."; the same all through a period
 
 A bare hash of an address or a key's name can be reversed by trying them all: there are only four billion
 addresses. HMAC-SHA256 with a secret cannot be by anybody who lacks it. The key in use is made from the
@@ -13,16 +13,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
-import secrets
 from collections.abc import Callable
-from pathlib import Path
 
-from tercet.errors import FormatError, ParameterError, StorageError
+from tercet.errors import ParameterError
 
-__all__ = ["ClientIds", "load_secret"]
+__all__ = ["ClientIds"]
 
-SECRET_BYTES = 32
 HASH_CHARACTERS = 24
 """96 bits: two of a billion clients meet with odds of one in 10^11."""
 PERIOD_SECONDS = 30 * 86_400.0
@@ -62,33 +58,3 @@ class ClientIds:
             self._key = hmac.digest(self._secret, f"tercet client ids {period}".encode(), "sha256")
         digest = hmac.new(self._key, client.encode("utf-8", "surrogatepass"), hashlib.sha256)
         return "c_" + digest.hexdigest()[:HASH_CHARACTERS]
-
-
-def load_secret(path: str | os.PathLike[str]) -> bytes:
-    """Read the secret of a file, which is made with mode 600 if it is not there.
-
-    Raises:
-        FormatError: the file holds something else.
-        StorageError: it can neither be read nor made.
-    """
-    file = Path(path)
-    try:
-        try:
-            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            text = file.read_bytes()
-        else:
-            text = secrets.token_hex(SECRET_BYTES).encode()
-            with os.fdopen(descriptor, "wb") as made:
-                made.write(text + b"\n")
-                made.flush()
-                os.fsync(made.fileno())
-    except OSError as error:
-        raise StorageError(f"cannot keep a secret in {file}: {error.strerror or error}") from error
-    try:
-        secret = bytes.fromhex(text.decode("ascii"))
-    except ValueError:
-        secret = b""
-    if len(secret) != SECRET_BYTES:
-        raise FormatError(f"{file} is not a secret: it has {2 * SECRET_BYTES} hexadecimal digits, one line")
-    return secret
