@@ -1,4 +1,4 @@
-"""What surrounds the program: files that must not be half written, the cache folder, optional dependencies.
+"""What surrounds the program: files that must not be half written, its folders, optional dependencies.
 
 `atomic_write` is how every file of Tercet reaches the disk. A reader sees the old file or the new one,
 never a mixture, whatever happens in between (exception, Ctrl-C, full disk, loss of power):
@@ -22,7 +22,7 @@ from typing import BinaryIO
 
 from tercet.errors import MissingExtraError, StorageError
 
-__all__ = ["atomic_write", "cache_directory", "optional_import", "storage_errors"]
+__all__ = ["atomic_write", "cache_directory", "config_directory", "optional_import", "storage_errors"]
 
 # Errors that only writing can cause. Any other OSError of the block belongs to whatever else the block does,
 # for example to reading the file that is being converted, and passes through untouched.
@@ -177,6 +177,20 @@ def cache_directory() -> Path:
             "Set TERCET_CACHE to a folder that you may write to."
         ) from error
     return directory
+
+
+def config_directory() -> Path:
+    """Return the folder for what people have set up, as API keys; it may not be there yet.
+
+    `TERCET_CONFIG` names it; otherwise it is the platform's usual place (`$XDG_CONFIG_HOME/tercet` or
+    `~/.config/tercet`, `~/Library/Application Support/tercet`, `%APPDATA%\\tercet`).
+    """
+    if chosen := os.environ.get("TERCET_CONFIG"):
+        return Path(chosen).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "tercet"
+    variable = "APPDATA" if os.name == "nt" else "XDG_CONFIG_HOME"
+    return Path(os.environ.get(variable) or Path.home() / ".config") / "tercet"
 
 
 def optional_import(module: str, extra: str) -> ModuleType:

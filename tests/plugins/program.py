@@ -32,6 +32,7 @@ class Finished:
 def environment(**changes: str) -> dict[str, str]:
     """The environment of the tests, without what would change the program's behaviour."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TERCET_")}
+    kept["TERCET_CONFIG"] = os.devnull + "/none"  # where nobody's keys can be
     return {**kept, "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "120", **changes}
 
 

@@ -7,7 +7,7 @@ wherever they differ.
 
 The file is JSON lines, only ever appended to: what was created, what was revoked, and when.
 
-    {"event": "created", "id": "5f0c…", "name": "alice", "role": "user", "sha256": "…", "created_at": 1763900000, …}
+    {"event": "created", "id": "5f0c…", "name": "alice", "role": "user", "sha256": "…", "created_at": 17639…}
     {"event": "revoked", "id": "5f0c…", "at": 1763990000}
 
 A server looks at the file's time with every request and reads it again when it has changed, so a revoked key
@@ -20,6 +20,7 @@ import contextlib
 import hashlib
 import hmac
 import json
+import math
 import os
 import re
 import secrets
@@ -31,9 +32,12 @@ from typing import Literal, NamedTuple
 
 from tercet.errors import ParameterError, StorageError
 from tercet.security.identity import Caller, Role
-from tercet.security.key_record import KeyRecord, read_records
+from tercet.security.key_record import KeyRecord, read_records, whole_bytes
 
-__all__ = ["Finding", "KeyStore", "looks_like_key"]
+__all__ = ["DEFAULT_NAME", "Finding", "KeyStore", "looks_like_key"]
+
+DEFAULT_NAME = "keys.jsonl"
+"""In the folder of settings, where nobody names a file."""
 
 KEY = re.compile(r"tct_([0-9a-f]{12})_[0-9a-f]{48}")
 NOBODY = "0" * 64
@@ -89,7 +93,7 @@ class KeyStore:
         policy: str | None = None,
         requests_per_minute: int | None = None,
         tokens_per_minute: int | None = None,
-        max_parallel: int | None = None,
+        max_parallel_requests: int | None = None,
     ) -> tuple[str, KeyRecord]:
         """Make a key; returns it, which nobody can do again, and what is kept of it.
 
@@ -98,13 +102,13 @@ class KeyStore:
             role: what it may do.
             models: what it may ask for; None: every model.
             seconds: how long it is good; None: until it is revoked.
-            policy, requests_per_minute, tokens_per_minute, max_parallel: see `Caller`.
+            policy, requests_per_minute, tokens_per_minute, max_parallel_requests: see `Caller`.
 
         Raises:
             ParameterError: a value cannot be.
             StorageError: the file cannot be written.
         """
-        if seconds is not None and not seconds > 0:
+        if seconds is not None and not (seconds > 0 and math.isfinite(seconds)):
             raise ParameterError(f"a key is good for a time above 0 seconds, not {seconds!r}")
         now = self._clock()
         key_id = secrets.token_hex(6)
@@ -120,7 +124,7 @@ class KeyStore:
             policy=policy,
             requests_per_minute=requests_per_minute,
             tokens_per_minute=tokens_per_minute,
-            max_parallel=max_parallel,
+            max_parallel_requests=max_parallel_requests,
         )
         self._append({"event": "created", **record.to_dict()})
         return key, record
@@ -167,7 +171,7 @@ class KeyStore:
         """Read the file again if it has changed; raises what the class does."""
         with self._lock:
             try:
-                now = _state(os.stat(self.path))
+                now = _state(self.path.stat())
             except FileNotFoundError:
                 if self._seen is not None:
                     raise StorageError(
@@ -197,10 +201,13 @@ class KeyStore:
             try:
                 _lock(descriptor)
                 _check_owner_only(self.path, os.fstat(descriptor))
-                size = os.fstat(descriptor).st_size
-                whole = os.read(descriptor, size).rfind(b"\n") + 1
-                if whole < size:  # a line that a crash cut off: it was never told to anybody
+                found = os.read(descriptor, os.fstat(descriptor).st_size)
+                whole = whole_bytes(found)
+                if whole < len(found):  # a line that a crash cut off: nobody was told that it is done
                     os.ftruncate(descriptor, whole)
+                elif found and not found.endswith(b"\n"):
+                    line = b"\n" + line
+                read_records(found, str(self.path))  # nothing is added to what is damaged
                 if os.write(descriptor, line) < len(line):
                     os.ftruncate(descriptor, whole)
                     raise StorageError(
@@ -224,8 +231,12 @@ def _state(status: os.stat_result) -> tuple[int, ...]:
 
 def _check_owner_only(path: Path, status: os.stat_result) -> None:
     """Whoever can change the file can let himself in."""
-    if os.name == "posix" and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if os.name != "posix":
+        return
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise StorageError(f"others than its owner may change the keys at {path}; run: chmod 600 {path}")
+    if status.st_uid not in (0, os.geteuid()):
+        raise StorageError(f"the keys at {path} belong to another user; take a file of your own")
 
 
 def _lock(descriptor: int) -> None:

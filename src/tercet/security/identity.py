@@ -29,12 +29,12 @@ class Caller:
     models: frozenset[str] | None = None
     """Names that it may ask for: a model with all its adapters, or a single adapter. None: every one."""
     policy: str | None = None
-    """What filters do with what they find: "block", "flag" or "redact"; None: what the server says."""
+    """By which rules texts are filtered ("block", "flag", "redact", "off"); None: what the server says."""
     requests_per_minute: int | None = None
     """None: what the server says, as for the two that follow."""
     tokens_per_minute: int | None = None
-    max_parallel: int | None = None
-    """Requests at one time."""
+    max_parallel_requests: int | None = None
+    """At one time."""
 
     @property
     def is_admin(self) -> bool:

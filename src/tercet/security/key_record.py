@@ -11,10 +11,10 @@ from typing import Any
 from tercet.errors import FormatError, ParameterError
 from tercet.security.identity import Caller, Role
 
-__all__ = ["KeyRecord", "read_records"]
+__all__ = ["KeyRecord", "read_records", "whole_bytes"]
 
 ROLES = ("user", "admin")
-POLICIES = ("block", "flag", "redact")
+POLICY = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 NAME = re.compile(r"[\w .@:+-]{1,100}")
 MODEL = re.compile(r"[^\x00-\x20\x7f]{1,200}")
 
@@ -38,23 +38,23 @@ class KeyRecord:
     policy: str | None = None
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
-    max_parallel: int | None = None
+    max_parallel_requests: int | None = None
 
     def __post_init__(self) -> None:
         if re.fullmatch("[0-9a-f]{12}", self.id) is None or re.fullmatch("[0-9a-f]{64}", self.sha256) is None:
             raise ParameterError("id and sha256 are 12 and 64 hexadecimal digits")
-        if NAME.fullmatch(self.name) is None:
+        if not isinstance(self.name, str) or NAME.fullmatch(self.name) is None:
             raise ParameterError("name is 1 to 100 letters, digits, spaces or any of .@:+-_")
         if self.role not in ROLES:
             raise ParameterError(f"role is one of {', '.join(ROLES)}, not {self.role!r}")
         if self.models is not None and not (self.models and all(map(MODEL.fullmatch, self.models))):
             raise ParameterError("models are names of models, at least one, without spaces")
-        if self.policy is not None and self.policy not in POLICIES:
-            raise ParameterError(f"policy is one of {', '.join(POLICIES)}, not {self.policy!r}")
-        for field in ("requests_per_minute", "tokens_per_minute", "max_parallel"):
+        if self.policy is not None and POLICY.fullmatch(self.policy) is None:
+            raise ParameterError(f"policy is a name, as block, flag or redact, not {self.policy!r}")
+        for field in ("requests_per_minute", "tokens_per_minute", "max_parallel_requests"):
             value = getattr(self, field)
-            if value is not None and not value > 0:
-                raise ParameterError(f"{field} is above 0, not {value!r}")
+            if value is not None and not (type(value) is int and value > 0):
+                raise ParameterError(f"{field} is a whole number above 0, not {value!r}")
 
     @property
     def caller(self) -> Caller:
@@ -66,7 +66,7 @@ class KeyRecord:
             policy=self.policy,
             requests_per_minute=self.requests_per_minute,
             tokens_per_minute=self.tokens_per_minute,
-            max_parallel=self.max_parallel,
+            max_parallel_requests=self.max_parallel_requests,
         )
 
     def state(self, now: float) -> str:
@@ -85,12 +85,13 @@ class KeyRecord:
 def read_records(data: bytes, where: str) -> dict[str, KeyRecord]:
     """Read the lines of a file of keys; a last line that a crash cut off counts as not written.
 
+    Being cut off, it lacks its brace: a last line that is complete counts, with its end of line or without.
+
     Raises:
         FormatError: a line is not what it should be. Its words are not in the message.
     """
     records: dict[str, KeyRecord] = {}
-    whole = data[: data.rfind(b"\n") + 1]
-    for number, line in enumerate(whole.splitlines(), 1):
+    for number, line in enumerate(data[: whole_bytes(data)].splitlines(), 1):
         try:
             value = json.loads(line)
             event = value.pop("event")
@@ -107,6 +108,16 @@ def read_records(data: bytes, where: str) -> dict[str, KeyRecord]:
                 "put back a copy of it, or remove the line"
             ) from error
     return records
+
+
+def whole_bytes(data: bytes) -> int:
+    """How many bytes of a file there are before a last line that was cut off."""
+    end = data.rfind(b"\n") + 1
+    try:
+        json.loads(data[end:])
+    except (ValueError, RecursionError):
+        return end
+    return len(data)
 
 
 def _record(value: dict[str, Any]) -> KeyRecord:
