@@ -29,12 +29,16 @@ VARIABLES = {
     "HF_ENDPOINT": "Another address for the Hugging Face Hub, for example a mirror.",
     "HF_HUB_OFFLINE": "Set to `1`, nothing is asked of the Hub: only what was pulled before is found.",
     "TERCET_CACHE": "The folder for files that can be fetched or made again.",
+    "TERCET_CONFIG": "The folder for what people have set up: API keys lie there.",
     "TERCET_DEBUG": "Set to `1`, errors of the command line keep their traceback, as with `tercet --debug`.",
     "TERCET_ISA": "Forces an instruction set, for example `reference` or `avx2`. One that the processor or "
     "the build lacks is an error that lists what there is; `tercet doctor` prints the choice and its reason.",
-    "TERCET_MODEL_KEYS": "Files with public keys of minisign, separated as in `PATH`: who may sign for a model.",
-    "TERCET_MODEL_TRUST": "What opening a model demands: `checked` (the default: where there is a manifest, the "
-    "files are as it says), `manifest` (there is one) or `signed` (by one of `TERCET_MODEL_KEYS`).",
+    "TERCET_KEYS": "The file of API keys, as `--keys` of `tercet serve` and `tercet keys`.",
+    "TERCET_MODEL_KEYS": "Files with public keys of minisign, separated as in `PATH`: who may sign for a "
+    "model. The same as `--model-key`.",
+    "TERCET_MODEL_TRUST": "What opening a model demands: `checked` (the default: where there is a manifest, "
+    "the files are as it says), `manifest` (there is one) or `signed` (by one of `TERCET_MODEL_KEYS`). The "
+    "same as `--model-trust`.",
 }
 
 

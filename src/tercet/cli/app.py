@@ -9,6 +9,7 @@ import typer
 import typer.core
 import typer.main
 
+from tercet.cli import options
 from tercet.cli.border import error_border
 
 # In the order of the help page: speak, fetch, look inside, make, measure.
@@ -17,6 +18,7 @@ COMMANDS = (
     "chat",
     "batch",
     "serve",
+    "keys",
     "pull",
     "list",
     "rm",
@@ -84,5 +86,8 @@ def tercet(
     debug: Annotated[
         bool, typer.Option("--debug", envvar="TERCET_DEBUG", help="Show the full traceback of an error.")
     ] = False,
+    model_trust: options.ModelTrust = None,
+    model_key: options.ModelKey = None,
 ) -> None:
     """Train, convert, run and measure ternary (1.58-bit) language models."""
+    options.demand_trust(model_trust, model_key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,6 +50,34 @@ Model = Annotated[
         rich_help_panel=MACHINE,
     ),
 ]
+
+
+ModelTrust = Annotated[
+    str | None,
+    typer.Option(
+        "--model-trust",
+        metavar="checked|manifest|signed",
+        help="What opening a model demands: files as their manifest says if there is one (the default), "
+        "a manifest, or one that a --model-key has signed.",
+        show_default=False,
+    ),
+]
+ModelKey = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--model-key",
+        help="File with a public key of minisign; may be given several times.",
+        show_default=False,
+    ),
+]
+
+
+def demand_trust(level: str | None, keys: list[Path] | None) -> None:
+    """Let every model that this process and its children open meet these demands."""
+    if level is not None:
+        os.environ["TERCET_MODEL_TRUST"] = level
+    if keys:
+        os.environ["TERCET_MODEL_KEYS"] = os.pathsep.join(map(str, keys))
 
 
 def _threads(text: str) -> int:

@@ -167,6 +167,8 @@ def serve(
     speculation: options.Speculation = None,
     draft: options.Draft = None,
     lora: options.Lora = None,
+    model_trust: options.ModelTrust = None,
+    model_key: options.ModelKey = None,
     context: Annotated[
         int | None,
         typer.Option(
@@ -193,6 +195,7 @@ def serve(
     from tercet.service.service import Service
     from tercet.service.settings import ServiceSettings
 
+    options.demand_trust(model_trust, model_key)
     service = Service(
         ServiceSettings(
             models={alias or "": model},

@@ -7,7 +7,7 @@ The file is called `manifest.sha256` and lies in the model's folder, or beside a
 is what `sha256sum` writes, so that `sha256sum --check manifest.sha256` says the same as we do, and
 `minisign -S -m manifest.sha256` signs it (`tercet.security.signatures`).
 
-This module knows the text and compares; which files a model reads is the affair of `tercet.models.provenance`.
+This module knows the text and compares; which files a model reads is known to `tercet.models.provenance`.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def check_digest(path: str, found: str, expected: str) -> None:
 
 
 def files_of(folder: Path) -> Iterator[str]:
-    """Yield the paths in a folder that its manifest must name: all but its own and those in hidden folders."""
+    """Yield the paths in a folder that its manifest must name: all but its own and those hidden."""
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in relative.parts[:-1])
