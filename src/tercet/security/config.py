@@ -4,8 +4,9 @@
     SecurityConfig.local()      for one's own machine: the model's context is the limit
     SecurityConfig.of("strict", max_input_length=20_000)
 
-A limit is a number above 0; None is no limit. What is beyond a limit is refused, never cut: a prompt without its end
-is another prompt. The server chooses `strict` where keys are on or it can be reached from elsewhere.
+A limit is a number above 0; None is no limit. What is beyond a limit is refused, never cut: a prompt
+without its end is another prompt. The server chooses `strict` where keys are on or it can be reached from
+elsewhere.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class SecurityConfig:
     profile: Profile = "strict"
     """Where the values come from that nobody named."""
     max_input_length: int | None = 4_096
-    """Characters of everything that the model is to read for one answer: prompt, or all messages and tools."""
+    """Characters that the model is to read for one answer: of the prompt, or all messages and tools."""
     max_output_tokens: int | None = 1_024
     """Tokens of one answer; one that names no number may have so many."""
     rate_limit_requests_per_minute: int | None = 60
@@ -74,7 +75,7 @@ class SecurityConfig:
     @classmethod
     def local(cls, **changes: Any) -> SecurityConfig:
         """Return the settings of one's own machine: no limit but the model's, no filter."""
-        open_ended = {name: None for name in _LIMITS}
+        open_ended: dict[str, Any] = dict.fromkeys(_LIMITS)
         return cls(
             **{
                 **open_ended,
@@ -109,9 +110,7 @@ class SecurityConfig:
     @property
     def counts_requests(self) -> bool:
         """Whether there is a limit for each minute."""
-        return not (
-            self.rate_limit_requests_per_minute is None and self.rate_limit_tokens_per_minute is None
-        )
+        return not (self.rate_limit_requests_per_minute is None and self.rate_limit_tokens_per_minute is None)
 
 
 _NAMES = tuple(field.name for field in dataclasses.fields(SecurityConfig) if field.name != "profile")
@@ -124,9 +123,7 @@ def _check(field: dataclasses.Field[Any], value: Any) -> None:
     name = field.name
     if name in _LIMITS:
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ParameterError(
-                f"{name} is a whole number above 0, or None for no limit, not {value!r}"
-            )
+            raise ParameterError(f"{name} is a whole number above 0, or None for no limit, not {value!r}")
     elif name in _WORDS:
         if value not in _WORDS[name]:
             raise ParameterError(f"{name} is {' or '.join(_WORDS[name])}, not {value!r}")

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from tercet.errors import TercetError
-from tercet.server.errors import ApiError, error_headers, from_exception
+from tercet.server.errors import ApiError, error_headers, from_exception, note_error
 
 __all__ = ["documented", "foreign_route"]
 
@@ -25,6 +25,7 @@ STATUSES = {
     400: "A parameter, or the request itself, is wrong.",
     404: "There is no such model.",
     415: "The body is not JSON in UTF-8 as it is.",
+    429: "More requests or tokens than the client may use.",
     500: "The server has a fault.",
     503: "No room, loading, or shutting down.",
     504: "The answer took longer than it may.",
@@ -48,6 +49,7 @@ def foreign_route(write: Callable[[Exception], tuple[int, dict[str, Any]]]) -> t
                         ApiError(400, f"{first['loc'][-1]}: {first['msg']}", code="invalid_value")
                     )
                 except (ApiError, TercetError, HTTPException) as error:
+                    note_error(request.scope, error)
                     return _response(error)
 
             return answer

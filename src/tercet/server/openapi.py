@@ -29,6 +29,7 @@ ERRORS = {
     408: "The request did not come within its time.",
     413: "The body is too large.",
     415: "The body is not JSON in UTF-8 as it is.",
+    429: "More requests or tokens than the client may use; `Retry-After` says when to come back.",
     431: "The headers are too many or too long.",
     500: "The server has a fault; its log says more under `X-Request-Id`.",
     503: "No room, loading, or shutting down; `Retry-After` says when to come back.",
@@ -40,7 +41,7 @@ EVENT = {
     "required": ["data"],
 }
 STREAMS = ("text/event-stream", "application/x-ndjson")
-ONLY_WITH_BODY = frozenset({408, 413, 415, 504})
+ONLY_WITH_BODY = frozenset({408, 413, 415, 429, 504})
 RETRY_AFTER = {
     "description": "Seconds, spread at random.",
     "schema": {"type": "integer", "minimum": 1},
@@ -143,6 +144,6 @@ def _add_errors(operation: dict[str, Any], with_body: bool) -> None:
     for status, words in ERRORS.items():
         if with_body or status not in ONLY_WITH_BODY:
             answer: dict[str, Any] = {"description": words, "content": content}
-            if status == 503:
+            if status in (429, 503):
                 answer["headers"] = {"Retry-After": RETRY_AFTER}
             responses.setdefault(str(status), answer)

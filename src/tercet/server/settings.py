@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tercet.errors import ParameterError
+from tercet.security.config import Profile, SecurityConfig
 
 __all__ = ["ServerSettings"]
 
@@ -37,14 +41,43 @@ class ServerSettings:
     max_uploading_bytes: int = 256 * 1024 * 1024
     """Of all bodies that are held at one time."""
     max_connections: int = 1024
+    security_profile: Profile | None = None
+    """How much a client may ask for; None: "strict" where others can come, "local" where they cannot."""
+    security: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of `SecurityConfig` that differ from the profile's."""
     batch_folder: Path | None = None
     """Where batches and their files are kept; None: there is no batch API."""
     adapter_folder: Path | None = None
     """Where adapters that are loaded over HTTP come from; None: none are."""
+    audit_folder: Path | None = None
+    """Where the audit log is written; None: there is none."""
+    audit_files: int = 20
+    """Files of the audit log that are kept."""
+    audit_file_bytes: int = 10 * 1024 * 1024
+    security_key_file: Path | None = None
+    """The secret of client hashes and the audit chain; None: a new one, of this process alone."""
     drain_seconds: float = 30.0
     """After SIGTERM: how long requests may go on."""
     drain_delay_seconds: float = 0.0
     """After SIGTERM: how long the port stays open with /readyz at 503, for balancers that poll."""
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only programs of this machine reach the port."""
+        try:
+            return ipaddress.ip_address(self.host.partition("%")[0]).is_loopback
+        except ValueError:  # a name: only this one is known to mean the machine itself
+            return self.host.lower() == "localhost"
+
+    def security_config(self, is_exposed: bool) -> SecurityConfig:
+        """Return the security settings in force; `is_exposed`: others than this machine's user can come.
+
+        Raises:
+            ParameterError: one of them is not valid.
+        """
+        return SecurityConfig.of(
+            self.security_profile or ("strict" if is_exposed else "local"), **self.security
+        )
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

@@ -22,7 +22,7 @@ from typing import Literal, Protocol
 
 from tercet.engine.async_engine import TokenEvent
 from tercet.engine.result import GenerationResult
-from tercet.errors import DeadlineError
+from tercet.errors import DeadlineError, GenerationError, TercetError
 from tercet.service.answer_source import AnswerSource
 from tercet.service.request import GenerationRequest
 
@@ -124,9 +124,16 @@ class Generation(AsyncIterator[TokenEvent]):
         except StopAsyncIteration:
             self._settle(None)
             raise
-        except Exception as error:
+        except TercetError as error:
             self._settle("deadline" if isinstance(error, DeadlineError) else "error", error)
             raise
+        except Exception as fault:
+            failed = GenerationError(
+                "the answer failed inside, and nothing is wrong with the request; the log says more"
+            )
+            failed.__cause__ = fault
+            self._settle("error", failed)
+            raise failed from fault
         if event.token_ids:
             self._stop_timer(1)
         for observer in self._observers:

@@ -58,14 +58,22 @@ def conversation_text(messages: Sequence[Message], template: ChatTemplate, use: 
 
 
 def prepare(
-    request: GenerationRequest, llm: LLM, template: ChatTemplate | None, max_prompt_tokens: int | None
+    request: GenerationRequest,
+    llm: LLM,
+    template: ChatTemplate | None,
+    max_prompt_tokens: int | None,
+    max_output_tokens: int | None = None,
 ) -> Prepared:
     """Tokenize, check and compile; `template` is needed for a conversation.
+
+    An answer has at most `max_output_tokens` where neither the request nor the model names less.
 
     Raises:
         ParameterError, ContextLengthError, UnsupportedModelError: see `ServedModel.submit`.
     """
     params = llm.sampling(request.params, {})
+    if max_output_tokens is not None and params.max_tokens > max_output_tokens:
+        params = replace(params, max_tokens=max_output_tokens)
     spec = request.constraint
     use = ToolUse(None)
     if request.messages is None:

@@ -24,6 +24,7 @@ from tercet.sampling.params import SamplingParams
 from tercet.service.answer_source import AnswerSource, ComputedAnswer, RememberedAnswer
 from tercet.service.embedding import EmbeddingQueue, Embeddings
 from tercet.service.generation import Generation, GenerationObserver
+from tercet.service.guard import Allowance, current_allowance
 from tercet.service.preparation import Prepared, conversation_text, is_quick, prepare, template_of
 from tercet.service.request import GenerationRequest
 from tercet.service.response_cache import ResponseCache, model_identity, request_key
@@ -192,6 +193,8 @@ class ServedModel:
             OverloadedError: too much waits already.
             UnavailableError: the model is loading, draining or out of order.
             UnsupportedModelError: the model makes embeddings.
+            InvalidInputError: it asks for more than the current allowance has (see `tercet.service.guard`).
+            RateLimitError: so many tokens are not left of it.
         """
         arrived_at = self.llm.engine.clock() if self.state != "closed" else 0.0
         try:
@@ -209,10 +212,13 @@ class ServedModel:
             OverloadedError: too much waits already.
             DeadlineError: it took too long.
             UnavailableError: the model is loading, draining or out of order.
+            InvalidInputError, RateLimitError: see `submit`.
         """
         num_tokens, error = 0, None
         try:
             self._check_ready()
+            if (allowance := current_allowance()) is not None:
+                await asyncio.to_thread(self._charge_texts, allowance, texts)
             embeddings = await self._embedding.embed(texts)
             num_tokens = embeddings.prompt_tokens
             return embeddings
@@ -225,9 +231,14 @@ class ServedModel:
 
     async def _submit(self, request: GenerationRequest, arrived_at: float) -> Generation:
         self._check_ready()
+        if (allowance := current_allowance()) is not None:
+            allowance.check(request, self._length_of)
         prepared = (
             self._prepare(request) if is_quick(request) else await asyncio.to_thread(self._prepare, request)
         )
+        if allowance is not None:
+            asked = prepared.engine_request
+            await allowance.pay(len(asked.prompt_ids) + asked.max_new_tokens)
         timeouts = self._timeouts(request)
         key = None
         if self._cache is not None:
@@ -258,7 +269,17 @@ class ServedModel:
         if request.adapters is None and self.adapter is not None:
             request = dataclasses.replace(request, adapters={self.adapter: 1.0})
         template = None if request.messages is None else self.chat_template
-        return prepare(request, self.llm, template, self.settings.max_prompt_tokens)
+        allowance = current_allowance()
+        longest = None if allowance is None else allowance.config.max_output_tokens
+        return prepare(request, self.llm, template, self.settings.max_prompt_tokens, longest)
+
+    def _charge_texts(self, allowance: Allowance, texts: Sequence[Prompt]) -> None:
+        allowance.check_texts(texts, self._length_of)
+        if allowance.counts_tokens:
+            allowance.take_tokens(sum(len(self.llm.embedding_tokens(text)) for text in texts))
+
+    def _length_of(self, ids: Sequence[int]) -> int:
+        return len(self.llm.detokenize(ids)) if self.has_tokenizer else len(ids)
 
     def _remember(self, key: str | None) -> Callable[[GenerationResult], None] | None:
         """What stores the result of a request under its key; None where it is not to be stored."""

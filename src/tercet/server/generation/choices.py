@@ -10,6 +10,7 @@ from tercet.engine.request_stream import TokenEvent
 from tercet.engine.result import GenerationResult
 from tercet.errors import UnavailableError
 from tercet.service.generation import Generation
+from tercet.service.guard import current_allowance
 from tercet.service.request import GenerationRequest
 
 __all__ = ["Choices", "Submitter", "finish_reason"]
@@ -37,7 +38,11 @@ class Choices:
 
         Raises:
             TercetError: what `submit` raises.
+            InvalidInputError: they are more than the current allowance has.
         """
+        requests = list(requests)
+        if (allowance := current_allowance()) is not None:
+            allowance.check_answers(len(requests))
         choices = cls([])
         try:
             for request in requests:

@@ -17,11 +17,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from tercet.errors import InvalidInputError
 from tercet.sampling.constraints import ConstraintSpec
 from tercet.sampling.token_constraint import ConstraintError
 from tercet.server.bodies import StrictModel
 from tercet.server.errors import ApiError
 from tercet.server.generation.refusals import contradiction
+from tercet.service.guard import CONSTRAINT
 
 __all__ = [
     "ConstraintFields",
@@ -149,3 +151,7 @@ def naming_constraints(field: str) -> Iterator[None]:
         yield
     except ConstraintError as error:
         raise ApiError(400, f"{field}: {error}", param=field, code="invalid_value") from error
+    except InvalidInputError as error:
+        if error.param != CONSTRAINT:
+            raise
+        raise InvalidInputError(str(error).replace(CONSTRAINT, field, 1), field) from error
