@@ -14,6 +14,7 @@ void bind_decoder(nb::module_& module);
 void bind_linear(nb::module_& module);
 void bind_head(nb::module_& module);
 void bind_sampling(nb::module_& module);
+void bind_files(nb::module_& module);
 
 namespace {
 
@@ -47,4 +48,5 @@ NB_MODULE(_core, module) {
     bind_linear(module);
     bind_head(module);
     bind_sampling(module);
+    bind_files(module);
 }

@@ -114,6 +114,7 @@ class LLM:
         self.chat_template: ChatTemplate | None = conversation_template(loaded, self._tokenizer)
         drafting = None if draft is None else load_for(resolve(draft), self.settings)
         opened = open_engine(loaded, self.settings, isa, max_context, drafting)
+        self._files = loaded.files if drafting is None else (*loaded.files, *drafting.files)
         self.isa: str = opened.isa
         self.max_context: int = opened.max_context
         self.memory_plan: MemoryPlan | None = opened.memory_plan
@@ -122,6 +123,11 @@ class LLM:
         self.adapters: AdapterSet = opened.adapters
         for adapter, folder in (adapters or {}).items():
             self.adapters.load(adapter, folder)
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether its file has become shorter while it was in use: then nothing can be computed any more."""
+        return any(file.is_damaged for file in self._files)
 
     # Text ---------------------------------------------------------------------------------------
 
@@ -297,7 +303,7 @@ class LLM:
     def close(self) -> None:
         """Let go of the weights and the cache. Every later call but this one raises ParameterError."""
         self._open_engine = None
-        self._kv_cache_bytes = 0
+        self._kv_cache_bytes, self._files = 0, ()
         self.adapters.close()
 
     def __enter__(self) -> LLM:

@@ -28,6 +28,7 @@ from tercet.engine.engine import Logits, StepRunner
 from tercet.engine.plan import Chunk
 from tercet.engine.request import Request
 from tercet.engine.runner import Runner
+from tercet.formats.mapped_file import MappedFile
 from tercet.kernels.decoder import Decoder, KvCache
 from tercet.kernels.sampling import sample
 
@@ -164,7 +165,7 @@ class MockRunner:
 def inject(faults: Faults) -> None:
     """Give these faults to every model that this process opens from now on."""
 
-    def faulty(decoder: Decoder, cache: KvCache) -> MockRunner:
-        return MockRunner(Runner(decoder, cache), faults)
+    def faulty(decoder: Decoder, cache: KvCache, files: Sequence[MappedFile] = ()) -> MockRunner:
+        return MockRunner(Runner(decoder, cache, files), faults)
 
     vars(opening)["Runner"] = faulty

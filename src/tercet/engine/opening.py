@@ -5,7 +5,7 @@ A draft model, if there is one, gets the same threads and types, and a cache of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tercet.engine.adapters import AdapterSet
@@ -24,7 +24,8 @@ from tercet.engine.plan import StepLimits
 from tercet.engine.prompt_lookup import PromptLookup
 from tercet.engine.runner import Runner
 from tercet.engine.speculation import Proposer, Speculation
-from tercet.errors import ParameterError, UnsupportedModelError
+from tercet.errors import FormatError, ParameterError, UnsupportedModelError
+from tercet.formats.mapped_file import guarded_files
 from tercet.kernels.decoder import Decoder, KvCache
 from tercet.models.loading import LoadedModel, load_model
 from tercet.models.profiles import EngineSettings
@@ -50,11 +51,14 @@ def load_for(path: Path, settings: EngineSettings) -> LoadedModel:
     """Load a model with its weights where the settings want them.
 
     A file that is larger than all the memory of the settings is only mapped: `open_engine` will refuse it,
-    and needs no copy for that. Raises what `tercet.models.loading.load_model` does.
+    and needs no copy for that. Files are guarded: one that becomes shorter later ends what is computed from
+    it, and nothing else. Raises what `tercet.models.loading.load_model` does.
     """
     limit = settings.memory_bytes
     is_too_large = limit is not None and path.is_file() and path.stat().st_size > limit
-    return load_model(path, weights_memory="mapped" if is_too_large else settings.weights_memory)
+    with guarded_files() as files:
+        loaded = load_model(path, weights_memory="mapped" if is_too_large else settings.weights_memory)
+    return replace(loaded, files=tuple(files))
 
 
 def conversation_template(loaded: LoadedModel, tokenizer: Tokenizer | None) -> ChatTemplate | None:
@@ -87,6 +91,7 @@ def open_engine(
 
     Raises:
         UnsupportedModelError: the draft model has other tokens.
+        FormatError: a file has become shorter meanwhile.
         MemoryLimitError: the model does not fit into the memory of the settings. Nothing has been read then.
         ParameterError, IsaError, UnsupportedModelError: see `Decoder` and `KvCache`.
     """
@@ -123,14 +128,21 @@ def open_engine(
         draft_cache = KvCache(model, num_blocks, BLOCK_TOKENS, settings.kv_dtype)
         num_bytes += draft_cache.nbytes
         pool = KvBlockPool(num_blocks, BLOCK_TOKENS, settings.prefix_cache)
-        proposer = DraftModel(Runner(model, draft_cache), pool, draft.config.max_context)
+        proposer = DraftModel(Runner(model, draft_cache, draft.files), pool, draft.config.max_context)
+    for model_read in (loaded, draft):
+        _check_whole(model_read)
     engine = Engine(
-        Runner(decoder, cache),
+        Runner(decoder, cache, loaded.files),
         KvBlockPool(num_blocks, BLOCK_TOKENS, settings.prefix_cache),
         StepLimits(settings.max_step_tokens, num_sequences),
         speculation=None if proposer is None else Speculation(proposer),
     )
     return OpenModel(engine, decoder.isa, context, plan, num_bytes, AdapterSet(decoder, loaded.config))
+
+
+def _check_whole(loaded: LoadedModel | None) -> None:
+    if loaded is not None and any(file.is_damaged for file in loaded.files):
+        raise FormatError(f"{loaded.path} has become shorter while it was read; get it again")
 
 
 def _check_tokens(loaded: LoadedModel, draft: LoadedModel) -> None:

@@ -12,6 +12,8 @@ import numpy.typing as npt
 from tercet.engine.adapters import ChosenAdapter
 from tercet.engine.plan import Chunk
 from tercet.engine.request import Request
+from tercet.errors import UnavailableError
+from tercet.formats.mapped_file import MappedFile
 from tercet.kernels.adapter import AdapterUse
 from tercet.kernels.decoder import Decoder, KvCache
 from tercet.kernels.sampling import sample
@@ -22,11 +24,19 @@ Logits = npt.NDArray[np.float32]
 
 
 class Runner:
-    """One decoder and its cache. Holds no state of its own between calls."""
+    """One decoder and its cache. Holds no state of its own between calls.
 
-    def __init__(self, decoder: Decoder, cache: KvCache) -> None:
+    Args:
+        decoder: what computes.
+        cache: where keys and values are.
+        files: what the weights are read from, where that is guarded. What was computed from a file that has
+            become shorter is UnavailableError.
+    """
+
+    def __init__(self, decoder: Decoder, cache: KvCache, files: Sequence[MappedFile] = ()) -> None:
         self.decoder = decoder
         self.cache = cache
+        self._files = files
 
     def run(self, chunks: Sequence[Chunk]) -> Logits:
         """Logits [rows, vocab] after the last `num_drawn` tokens of each of the chunks, in their order."""
@@ -113,7 +123,7 @@ class Runner:
         starts = itertools.accumulate((len(ids) for ids in tokens), initial=0)
         width = max(map(len, blocks))
         tables = [[*owned, *[-1] * (width - len(owned))] for owned in blocks]
-        return compute(
+        logits = compute(
             self.cache,
             np.fromiter(itertools.chain.from_iterable(tokens), np.int32),
             np.fromiter(starts, np.int32),
@@ -122,6 +132,11 @@ class Runner:
             np.array(rows, np.int32),
             adapters=uses,
         )
+        if any(file.is_damaged for file in self._files):
+            raise UnavailableError(
+                "the file of the model has become shorter while it is in use; put it back and restart"
+            )
+        return logits
 
 
 def _is_penalized(params: SamplingParams) -> bool:

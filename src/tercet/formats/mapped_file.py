@@ -1,10 +1,18 @@
-"""A file mapped into memory, read-only, with every access checked against its length."""
+"""A file mapped into memory, read-only, with every access checked against its length.
+
+A file that becomes shorter *after* that takes the process with it, like any mapped file. This is as it should
+be for a program that makes one file from another: what it writes gets its name only when it is complete. A
+server has more to lose, so what it opens within `guarded_files` outlives its file: see `MappedFile.is_damaged`.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import stat
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +20,9 @@ import numpy.typing as npt
 
 from tercet.errors import FormatError, ModelNotFoundError, StorageError
 from tercet.formats.weights_memory import chosen_memory, read_into_memory
+from tercet.kernels.mapped_memory import MappedGuard
 
-__all__ = ["MappedFile", "is_file_name", "read_bytes"]
+__all__ = ["MappedFile", "guarded_files", "is_file_name", "read_bytes"]
 
 MAX_SMALL_FILE_BYTES = 1 << 28
 MAX_NAME_BYTES = 255
@@ -72,6 +81,19 @@ class MappedFile:
             if self.memory == "huge"
             else np.frombuffer(self._map, dtype=np.uint8)
         )
+        self._guard: MappedGuard | None = None
+        guarded = _GUARDED.get()
+        if guarded is not None:
+            self._guard = MappedGuard(np.frombuffer(self._map, dtype=np.uint8))
+            guarded.append(self)
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether a guarded file was shorter than it had been when something behind its end was read.
+
+        That was read as zeros, so nothing that was made of it since then is worth anything.
+        """
+        return self._guard is not None and self._guard.is_damaged
 
     def view(self, offset: int, num_bytes: int, what: str) -> Bytes:
         """Return bytes `offset` to `offset + num_bytes` without copying them.
@@ -95,6 +117,23 @@ class MappedFile:
         """Give back the memory that reading has filled. Views stay valid: what they need is read again."""
         if hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)
+
+
+_GUARDED: ContextVar[list[MappedFile] | None] = ContextVar("guarded files", default=None)
+
+
+@contextlib.contextmanager
+def guarded_files() -> Iterator[list[MappedFile]]:
+    """Guard the files that are opened within, as long as somebody holds them; gives the list of them.
+
+    Whoever uses them looks at `is_damaged` of each, behind every use.
+    """
+    files: list[MappedFile] = []
+    token = _GUARDED.set(files)
+    try:
+        yield files
+    finally:
+        _GUARDED.reset(token)
 
 
 def is_file_name(name: str) -> bool:

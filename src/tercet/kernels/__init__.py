@@ -8,6 +8,7 @@
     decoder         the whole forward pass over a paged cache
     adapter         low-rank additions to it (LoRA)
     sampling        the next token from logits
+    mapped_memory   mapped files that become shorter while they are read
 
 Everything takes `isa=None`: None means the environment variable TERCET_ISA, or else the best instruction
 set of this processor. An instruction set that the processor lacks is an IsaError that lists what it has,

@@ -97,6 +97,8 @@ class LoadedModel:
     """Where the weights of a native file lie: `mapped` or `huge`."""
     release: Callable[[], None] = lambda: None
     """Gives the memory back that reading the mapped source has filled."""
+    files: tuple[MappedFile, ...] = ()
+    """The files that its weights are read from, where these are guarded (`guarded_files`)."""
 
     @property
     def plain_weights(self) -> Mapping[str, PackedMatrix | FloatMatrix]:

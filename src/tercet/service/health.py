@@ -52,6 +52,8 @@ class Health:
         age = engine.tick_age_seconds
         if age > self._service.settings.stuck_after_seconds:
             return f"the engine of {model.name} has not moved for {age:.0f} seconds"
+        if model.llm.is_damaged:
+            return f"the file of {model.name} has become shorter in use; put it back and restart"
         return None
 
     async def report(self, probe: bool = True) -> dict[str, Any]:
