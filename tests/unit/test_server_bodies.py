@@ -80,7 +80,7 @@ async def raise_error(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def app() -> Any:
-    service: Any = SimpleNamespace(state="ready", metrics=ServiceMetrics())
+    service: Any = SimpleNamespace(state="ready", metrics=ServiceMetrics(), observe=lambda observer: None)
     application = app_module.create_app(service)
     application.include_router(router)
     return application

@@ -17,7 +17,7 @@ from tercet.server.openapi import api_routes, describe
 
 @pytest.fixture(scope="module")
 def app() -> Any:
-    service: Any = SimpleNamespace(state="ready", metrics=ServiceMetrics())
+    service: Any = SimpleNamespace(state="ready", metrics=ServiceMetrics(), observe=lambda observer: None)
     return create_app(service)
 
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import threading
 from collections.abc import Callable
 from datetime import datetime, timezone
 from itertools import pairwise
@@ -90,6 +91,11 @@ class AuditLog:
         except BaseException:
             self._let_go()
             raise
+
+    @property
+    def is_keyed(self) -> bool:
+        """Whether only the holder of a key can continue the chain."""
+        return self._key is not None
 
     def record(self, event: SecurityEvent) -> None:
         """Append an event; raises what `append` does."""
@@ -174,8 +180,8 @@ class AuditLog:
         """Begin a new file, and remove the oldest where there are too many: the line comes first."""
         full = self._descriptor
         self._open(self._number + 1)
-        os.fsync(full)
-        os.close(full)
+        # Behind the back of whoever appends: a disk may take its time.
+        threading.Thread(target=_sync_and_close, args=(full,), name="tercet-audit").start()
         files = audit_files(self.folder)
         for (number, path), (_, following) in pairwise(files[: 1 - self._file_count]):
             ended = end_before(following)
@@ -193,6 +199,13 @@ class AuditLog:
             if descriptor >= 0:
                 os.close(descriptor)
         self._descriptor = self._lock = -1
+
+
+def _sync_and_close(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _locked(path: Path) -> int:

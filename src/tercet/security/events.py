@@ -43,6 +43,7 @@ Reason = Literal[
     "rate_limit",
     "parallelism",
     "invalid_input",
+    "not_found",
     "too_large",
     "too_slow",
     "content_filtered",
@@ -93,6 +94,10 @@ class SecurityEvents:
     def subscribe(self, sink: Callable[[SecurityEvent], None]) -> None:
         """Have every further event passed to this, too."""
         self._sinks.append(sink)
+
+    def unsubscribe(self, sink: Callable[[SecurityEvent], None]) -> None:
+        """Pass it no more events."""
+        self._sinks.remove(sink)
 
     def emit(self, kind: Kind, caller: str = "", **fields: FieldValue) -> None:
         """Tell of an event.

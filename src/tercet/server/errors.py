@@ -23,10 +23,20 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Scope
 
 from tercet import errors
+from tercet.security.events import Reason
 
-__all__ = ["ApiError", "answer_error", "error_object", "error_response", "from_exception"]
+__all__ = [
+    "REASON_OF_STATUS",
+    "ApiError",
+    "answer_error",
+    "error_object",
+    "error_response",
+    "from_exception",
+    "note_error",
+]
 
 MAX_MESSAGE_CHARACTERS = 1000
 RETRIED_BY_CLIENTS = frozenset({408, 409, 429})
@@ -37,6 +47,28 @@ TYPES = {
     403: "permission_error",
     404: "not_found_error",
     429: "rate_limit_error",
+}
+
+REASON_OF_STATUS: Mapping[int, Reason] = {
+    400: "invalid_input",
+    401: "unauthenticated",
+    403: "forbidden",
+    404: "not_found",
+    405: "not_found",
+    408: "too_slow",
+    409: "invalid_input",
+    413: "too_large",
+    415: "invalid_input",
+    422: "invalid_input",
+    429: "rate_limit",
+    431: "too_large",
+    501: "invalid_input",
+    503: "unavailable",
+}
+"""Why a request with this status was refused, in the words of `tercet.security.events`."""
+_REASON_OF_CODE: Mapping[str, Reason] = {
+    "CONTENT_FILTERED": "content_filtered",
+    "RESPONSE_FILTERED": "response_filtered",
 }
 
 
@@ -91,6 +123,8 @@ def from_exception(error: BaseException) -> ApiError:
         return ApiError(400, message, param=_parameter(error), code="invalid_value")
     if isinstance(error, errors.ModelNotFoundError):
         return ApiError(404, message, TYPES[400], "model", "model_not_found")
+    if isinstance(error, errors.ForbiddenError):
+        return ApiError(403, message, param="model", code="model_not_allowed")
     if isinstance(error, errors.UnsupportedModelError):
         return ApiError(400, message, param="model", code="unsupported_model")
     if isinstance(error, errors.OverloadedError):
@@ -135,8 +169,21 @@ def error_response(error: BaseException) -> Response:
     return JSONResponse(body, status, error_headers(from_exception(error)))
 
 
+def note_error(scope: Scope, exception: BaseException) -> None:
+    """Leave a note with the request how it ended, for the audit: its status may already say 200."""
+    error = from_exception(exception)
+    state = scope.setdefault("state", {})
+    reason = _REASON_OF_CODE.get(error.code or "", REASON_OF_STATUS.get(error.status))
+    if reason is None:
+        state["failed"] = error.code or "error"
+    else:
+        state.setdefault("blocked", reason)
+        state.setdefault("blocked_detail", error.code)
+
+
 async def answer_error(request: Request, error: Exception) -> Response:
     """The handler of exceptions that a route means to raise."""
+    note_error(request.scope, error)
     return error_response(error)
 
 

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from tercet.server.errors import error_object
+from tercet.server.errors import error_object, note_error
 from tercet.server.streaming.events import KEEP_ALIVE, event
 
 __all__ = ["EventStream"]
@@ -58,19 +58,20 @@ class EventStream(Response):
         self._sent_at = time.monotonic()
         beat = asyncio.ensure_future(self._beat(send))
         try:
-            await self._pump(send)
+            await self._pump(scope, send)
         finally:
             beat.cancel()
             await asyncio.gather(beat, return_exceptions=True)
             await self._events.aclose()
 
-    async def _pump(self, send: Send) -> None:
+    async def _pump(self, scope: Scope, send: Send) -> None:
         try:
             async for encoded in self._events:
                 await self._send(send, encoded)
         except Exception as error:
             if not self._started:
                 raise
+            note_error(scope, error)
             await self._send(send, self._failed(error))
         await self._start(send)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
