@@ -22,7 +22,14 @@ from typing import BinaryIO
 
 from tercet.errors import MissingExtraError, StorageError
 
-__all__ = ["atomic_write", "cache_directory", "config_directory", "optional_import", "storage_errors"]
+__all__ = [
+    "atomic_write",
+    "cache_directory",
+    "config_directory",
+    "optional_import",
+    "state_directory",
+    "storage_errors",
+]
 
 # Errors that only writing can cause. Any other OSError of the block belongs to whatever else the block does,
 # for example to reading the file that is being converted, and passes through untouched.
@@ -191,6 +198,21 @@ def config_directory() -> Path:
         return Path.home() / "Library" / "Application Support" / "tercet"
     variable = "APPDATA" if os.name == "nt" else "XDG_CONFIG_HOME"
     return Path(os.environ.get(variable) or Path.home() / ".config") / "tercet"
+
+
+def state_directory() -> Path:
+    """Return the folder for what programs remember from run to run, as a history; it may not be there yet.
+
+    `TERCET_STATE` names it; otherwise it is the platform's usual place (`$XDG_STATE_HOME/tercet` or
+    `~/.local/state/tercet`, `~/Library/Application Support/tercet/state`, `%LOCALAPPDATA%\\tercet\\state`).
+    """
+    if chosen := os.environ.get("TERCET_STATE"):
+        return Path(chosen).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "tercet" / "state"
+    if os.name == "nt":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home()) / "tercet" / "state"
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "tercet"
 
 
 def optional_import(module: str, extra: str) -> ModuleType:

@@ -138,10 +138,17 @@ CATALOGUE: tuple[MetricSpec, ...] = (
     MetricSpec("tercet_kv_blocks", "gauge", "Blocks of the KV cache, by state.", (*OURS, "state")),
     MetricSpec("tercet_recomputed_tokens_total", "counter", "Tokens computed again after preemption.", OURS),
     MetricSpec("tercet_engine_tick_age_seconds", "gauge", "Since the engine thread last moved.", OURS),
-    MetricSpec("tercet_engine_restarts_total", "counter", "Engine threads that died and were replaced.", OURS),
+    MetricSpec(
+        "tercet_engine_restarts_total", "counter", "Engine threads that died and were replaced.", OURS
+    ),
+    MetricSpec("tercet_queue_used", "gauge", "Share of the fullest queue that waiting requests fill."),
+    MetricSpec("tercet_decoded_tokens_total", "counter", "Tokens after the first piece of each answer."),
+    MetricSpec("tercet_generating_seconds_total", "counter", "Time in which some answer was being made."),
+    MetricSpec("tercet_processors", "gauge", "Processors that the process may keep busy."),
     MetricSpec("tercet_http_responses_total", "counter", "Responses by status code.", ("code",)),
     MetricSpec("tercet_unknown_fields_total", "counter", "Fields of requests that nobody knows."),
     MetricSpec("tercet_event_loop_lag_seconds", "histogram", "How late the event loop wakes.", (), LAG),
+    MetricSpec("process_cpu_seconds_total", "counter", "Processor time of the process."),
     MetricSpec("process_resident_memory_bytes", "gauge", "Memory of the process that is in RAM, measured."),
     MetricSpec("process_peak_resident_memory_bytes", "gauge", "The most of it so far."),
     MetricSpec("process_open_fds", "gauge", "Open files and connections of the process."),

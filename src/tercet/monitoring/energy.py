@@ -88,6 +88,16 @@ class EnergyMeter:
                 "the energy counters did not move: the work was too short, or they do not count here"
             )
 
+    def so_far(self) -> float | None:
+        """Inside the block: the joules since its beginning, None where they are not measured."""
+        if self._reader is None:
+            return None
+        try:
+            return sum(one.advance() for one in self._packages)
+        except OSError as problem:
+            self.reason = f"an energy counter cannot be read any more: {problem}"
+            return None
+
     def _read_now_and_then(self) -> None:
         """Follow the counters, so that each turn of theirs is seen."""
         while not self._stop.wait(SECONDS_BETWEEN_READINGS):
@@ -103,18 +113,20 @@ class _Sum:
         self._counter = counter
         self._last = counter.joules()
         self._total = 0.0
+        self._lock = threading.Lock()
 
     def advance(self) -> float:
         """Read the counter, and return the sum in joules."""
-        now = self._counter.joules()
-        step = now - self._last
-        if step < 0:
-            if self._counter.turn_joules is None:
-                raise OSError(f"{self._counter.name} went back, and says nothing of when it turns")
-            step += self._counter.turn_joules
-        self._total += step
-        self._last = now
-        return self._total
+        with self._lock:
+            now = self._counter.joules()
+            step = now - self._last
+            if step < 0:
+                if self._counter.turn_joules is None:
+                    raise OSError(f"{self._counter.name} went back, and says nothing of when it turns")
+                step += self._counter.turn_joules
+            self._total += step
+            self._last = now
+            return self._total
 
 
 def _counters(powercap: Path, use_zeus: bool) -> tuple[Counters | None, str | None]:

@@ -6,6 +6,7 @@ Both are made from the same pass over the same numbers, so they never differ.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -16,7 +17,8 @@ from prometheus_client.metrics_core import HistogramMetricFamily, Metric
 from tercet.engine.memory import peak_resident_bytes, resident_bytes
 from tercet.engine.stats import EngineStats
 from tercet.monitoring.catalogue import CATALOGUE, FAILURES, FINISHED_REASONS, REJECTIONS
-from tercet.monitoring.metrics import Histogram, ModelMetrics, ServiceMetrics
+from tercet.monitoring.machine import processors
+from tercet.monitoring.metrics import Histogram, ModelMetrics, ServiceMetrics, queue_used
 
 __all__ = ["Sample", "render", "samples"]
 
@@ -102,6 +104,11 @@ def _values(metrics: ServiceMetrics) -> dict[str, dict[Labels, Value]]:
         "llamacpp:requests_deferred": waiting,
         "tercet_response_cache_entries": metrics.cache.num_entries if metrics.cache else 0,
         "tercet_response_cache_errors_total": metrics.cache.num_errors if metrics.cache else 0,
+        "tercet_queue_used": max((queue_used(engine) for engine in metrics.engines.values()), default=0.0),
+        "tercet_decoded_tokens_total": sum(one.decoded_tokens for one in metrics.models.values()),
+        "tercet_generating_seconds_total": metrics.generating.seconds,
+        "tercet_processors": processors(),
+        "process_cpu_seconds_total": time.process_time(),
         "tercet_unknown_fields_total": metrics.unknown_fields,
         "tercet_event_loop_lag_seconds": metrics.event_loop_lag,
         "process_resident_memory_bytes": resident_bytes(),

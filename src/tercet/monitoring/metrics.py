@@ -12,7 +12,7 @@ from __future__ import annotations
 import bisect
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -20,8 +20,9 @@ from tercet.engine.async_engine import AsyncEngine
 from tercet.engine.memory import resident_bytes
 from tercet.engine.result import GenerationResult
 from tercet.monitoring.catalogue import CATALOGUE, token_buckets
+from tercet.monitoring.distribution import Distribution, class_of
 
-__all__ = ["Histogram", "ModelMetrics", "ServiceMetrics"]
+__all__ = ["BusyTime", "Histogram", "ModelMetrics", "ServiceMetrics", "queue_used"]
 
 Ending = Literal["stop", "length", "cancelled", "deadline", "error"]
 _BUCKETS = {spec.name: spec.buckets for spec in CATALOGUE if spec.buckets is not None}
@@ -29,12 +30,13 @@ _OF_REQUESTS = [name for name in _BUCKETS if name.startswith("vllm:") and "itera
 
 
 class Histogram:
-    """Counts of values up to each bound, and their sum."""
+    """Counts of values up to each bound, and their sum; beside them finer ones, for quantiles."""
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)  # the last: above all bounds
         self.sum = 0.0
+        self._classes: dict[int, int] = {}
 
     @property
     def count(self) -> int:
@@ -45,6 +47,13 @@ class Histogram:
         """Count a value."""
         self.counts[bisect.bisect_left(self.bounds, value)] += times
         self.sum += value * times
+        number = class_of(value)
+        self._classes[number] = self._classes.get(number, 0) + times
+
+    def distribution(self) -> Distribution:
+        """All values so far; any thread may ask."""
+        classes = dict(self._classes)  # in one go, so nothing is added meanwhile
+        return Distribution(sum(classes.values()), self.sum, classes)
 
     def cumulative(self) -> list[tuple[str, int]]:
         """(bound, how many values were at most that), the last bound being "+Inf"."""
@@ -55,11 +64,41 @@ class Histogram:
         return rows
 
 
+class BusyTime:
+    """For how long at least one of several things was going on."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._going_on = 0
+        # How much before, and since when now: one object, so that another thread never sees half a change.
+        self._state: tuple[float, float | None] = (0.0, None)
+
+    def enter(self) -> None:
+        """One begins."""
+        self._going_on += 1
+        if self._going_on == 1:
+            self._state = self._state[0], self._clock()
+
+    def leave(self) -> None:
+        """One ends."""
+        self._going_on -= 1
+        if not self._going_on:
+            self._state = self.seconds, None
+
+    @property
+    def seconds(self) -> float:
+        """The time so far, also while something goes on; any thread may ask."""
+        before, since = self._state
+        return before if since is None else before + max(self._clock() - since, 0.0)
+
+
 @dataclass
 class ModelMetrics:
     """The requests of one model."""
 
     histograms: dict[str, Histogram]
+    generating: BusyTime = field(default_factory=BusyTime)
+    """Answers between their first piece and their end; the same for all models of a service."""
     requests: int = 0
     in_flight: int = 0
     ended: Counter[str] = field(default_factory=Counter)
@@ -70,6 +109,8 @@ class ModelMetrics:
     generated_tokens: int = 0
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
+    decoded_tokens: int = 0
+    """Tokens after the first piece of each answer that was read, as they came."""
     decode_steps: int = 0
     """Tokens after the first of each answer: the first comes out of the prompt's own pass."""
     generation_seconds: float = 0.0
@@ -101,6 +142,10 @@ class ModelMetrics:
     def received(self, num_tokens: int, seconds: float, is_first: bool) -> None:
         """A piece came, so long after the one before it, or after the arrival of its request."""
         self.generated_tokens += num_tokens
+        if not is_first:
+            self.decoded_tokens += num_tokens
+        elif num_tokens:
+            self.generating.enter()
         name = "vllm:time_to_first_token_seconds" if is_first else "vllm:inter_token_latency_seconds"
         self.histograms[name].observe(seconds)
 
@@ -117,6 +162,9 @@ class ModelMetrics:
         if result.response_cached:  # nobody generated its tokens now
             return
         self.generated_tokens += result.generated_tokens - num_counted
+        if num_counted:
+            self.decoded_tokens += result.generated_tokens - num_counted
+            self.generating.leave()
         self.longest = max(self.longest, result.prompt_tokens + result.generated_tokens)
         timings = result.metadata["timings"]
         prefill, decode = timings["prefill_seconds"], timings["decode_seconds"]
@@ -160,13 +208,15 @@ class ServiceMetrics:
     Attributes:
         models: name -> its requests. A model that is unloaded keeps its counts.
         engines: name -> its engine, of the models that are loaded.
+        generating: the time in which at least one answer was being generated.
         cache: what remembers responses, if anything does.
 
     Requests that name no model that there is are counted under the name "".
     """
 
     def __init__(self) -> None:
-        self.models: dict[str, ModelMetrics] = {"": _counts(1)}
+        self.generating = BusyTime()
+        self.models: dict[str, ModelMetrics] = {"": _counts(1, self.generating)}
         self.engines: dict[str, AsyncEngine] = {}
         self.cache: CountedCache | None = None
         self.http_responses: Counter[str] = Counter()
@@ -178,7 +228,7 @@ class ServiceMetrics:
     def watch(self, name: str, engine: AsyncEngine, max_context: int) -> ModelMetrics:
         """Count for a model that is loaded now; one that is replaced goes on counting."""
         self.engines[name] = engine
-        return self.models.setdefault(name, _counts(max_context))
+        return self.models.setdefault(name, _counts(max_context, self.generating))
 
     def forget(self, name: str, engine: AsyncEngine) -> None:
         """A model is unloaded, unless another engine has its name already."""
@@ -241,6 +291,13 @@ class ServiceMetrics:
         }
 
 
-def _counts(max_context: int) -> ModelMetrics:
+def queue_used(engine: AsyncEngine) -> float:
+    """How much of the queue of an engine is filled: by requests or by their tokens, whichever is more."""
+    return max(
+        engine.num_waiting / engine.max_queued_requests, engine.num_queued_tokens / engine.max_queued_tokens
+    )
+
+
+def _counts(max_context: int, generating: BusyTime) -> ModelMetrics:
     bounds = {name: _BUCKETS[name] or token_buckets(max_context) for name in _OF_REQUESTS}
-    return ModelMetrics({name: Histogram(bound) for name, bound in bounds.items()})
+    return ModelMetrics({name: Histogram(bound) for name, bound in bounds.items()}, generating)

@@ -72,7 +72,7 @@ class Snapshot:
         queued_tokens: that these need computed.
         queue_used: how much of the queue they fill.
         kv_cache_used: in the model that has the least room.
-        engine_tick_age_seconds: since an engine with work last finished a step; the longest of all models.
+        engine_tick_age_seconds: since the thread of an engine last showed that it lives; the longest of all.
         energy_joules: that all processors of the machine took in the window.
     """
 
