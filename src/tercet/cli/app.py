@@ -19,6 +19,7 @@ COMMANDS = (
     "batch",
     "serve",
     "keys",
+    "monitor",
     "pull",
     "list",
     "rm",

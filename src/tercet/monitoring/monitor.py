@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 from tercet.errors import ParameterError
 from tercet.monitoring.alerts import AlertManager
@@ -31,10 +31,9 @@ from tercet.monitoring.sampler import Sampler, steady_seconds
 from tercet.monitoring.spans import Span
 from tercet.monitoring.summary import summarize
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 __all__ = ["Monitor", "Monitoring", "ServiceMonitor"]
+
+_Own = TypeVar("_Own", bound="Monitoring")
 
 
 class Monitoring:
@@ -116,7 +115,7 @@ class Monitoring:
 
     def close(self) -> None:
         """Stop, and let go of the file."""
-        self.stop()
+        self._sampler.close()
         self.history.close()
 
     def _spans(self, hours: float) -> list[Span]:
@@ -128,7 +127,7 @@ class Monitoring:
             spans.append(Span.of(begun))
         return spans
 
-    def __enter__(self) -> Self:
+    def __enter__(self: _Own) -> _Own:
         self.start()
         return self
 

@@ -1,7 +1,7 @@
 """What has been counted so far, read at one moment: the difference of two readings is a snapshot.
 
 `service_reading` reads the counts of a service; a `Tally` is told of every request by a program that has an
-engine of its own. Any thread may read them while they count on: sums of windows are exact whatever the moment.
+engine of its own. Any thread may read them while they count on: the sums of windows are always exact.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class Sampler:
         self._read = read
         self._watcher = watcher
         self._read_machine = read_machine or _this_machine()
-        self._energy = energy or EnergyMeter()
+        self._energy = (energy or EnergyMeter()).__enter__()
         self._clock, self._wall = clock, wall
         self._lock = threading.Lock()
         self._before: Moment | None = None
@@ -92,16 +92,15 @@ class Sampler:
         self._troubles: set[str] = set()
 
     def begin(self) -> None:
-        """The first window begins now. `start` does this."""
-        with self._lock:
-            self._energy.__enter__()
-            with self._trouble("sampler cannot read the service"):
-                self._before = self._look()
+        """The first window begins now."""
+        with self._lock, self._trouble("sampler cannot read the service"):
+            self._before = self._look()
 
     def start(self) -> None:
         """Sample from now on, in a thread of its own."""
         if self._thread is None:
-            self.begin()
+            if self._before is None:
+                self.begin()
             self._stop.clear()
             self._thread = threading.Thread(target=self._run, name="tercet-monitor", daemon=True)
             self._thread.start()
@@ -114,6 +113,13 @@ class Sampler:
         self._stop.set()
         thread.join(STOP_SECONDS)
         self.sample()
+
+    def close(self) -> None:
+        """Stop, and store what was counted since if it never ran."""
+        self.stop()
+        begun = self.peek()
+        if begun is not None and begun.requests:
+            self.sample()
         self._energy.__exit__(None, None, None)
 
     def sample(self) -> Snapshot | None:

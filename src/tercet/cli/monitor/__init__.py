@@ -1,0 +1,27 @@
+"""`tercet monitor`: what a service did, out of the history that `tercet serve` writes.
+
+reports   summary and export
+watch     a view that follows the history in the terminal
+place     which file of which server that is
+"""
+
+from __future__ import annotations
+
+import typer
+
+from tercet.cli.monitor import reports, watch
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
+
+
+@app.callback()
+def monitor() -> None:
+    """See what a server did: now, and in the last days."""
+
+
+for command, name in (
+    (reports.summary, "summary"),
+    (watch.watch, "watch"),
+    (reports.export, "export"),
+):
+    app.command(name)(command)
