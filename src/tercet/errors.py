@@ -17,6 +17,7 @@
     ├── OverloadedError            more requests wait than may wait; it says when to try again
     ├── DeadlineError              a request did not finish, or did not begin to answer, within its time
     ├── UnavailableError           a model or the service is loading, draining or out of order
+    ├── ForbiddenError             whoever asks may not: the key is not for this model, or not for operators
     ├── SecurityError              the security settings refuse it; `code` is a word in capitals for programs
     │   ├── RateLimitError         too many requests or tokens in a minute, or at one time
     │   ├── InvalidInputError      an input is longer, deeper or otherwise more than it may be (also a ValueError)
@@ -38,6 +39,7 @@ __all__ = [
     "ContentFilteredError",
     "ContextLengthError",
     "DeadlineError",
+    "ForbiddenError",
     "FormatError",
     "GenerationError",
     "HubError",
@@ -140,6 +142,10 @@ class DeadlineError(TercetError):
 
 class UnavailableError(TercetError):
     """A model or the service cannot take requests now: it is loading, draining or out of order."""
+
+
+class ForbiddenError(TercetError):
+    """Whoever asks may not have it: an API key is for other models, or not for operators."""
 
 
 class SecurityError(TercetError):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tercet.cli import console, options
+from tercet.cli import access_options, audit_options, console, options, security_options, settings_file
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 
@@ -15,17 +15,21 @@ NETWORK = "Network"
 LIMITS = "Limits"
 
 
-@app.command()
+@app.command(cls=settings_file.Configured, context_settings=settings_file.CONTEXT)
 def serve(
+    call: typer.Context,
     model: Annotated[
         str | None,
-        typer.Argument(help="Name or path of the model (default: the one that ships with the package)."),
+        typer.Argument(
+            help="Name or path of the model (default: the one that ships with the package).",
+            envvar=settings_file.PREFIX + "MODEL",
+        ),
     ] = None,
     host: Annotated[
         str,
         typer.Option(
             "--host",
-            help="Address to listen at; 0.0.0.0 is every one, and there is no password.",
+            help="Address to listen at; 0.0.0.0 is every one. For others than this machine's there must be --keys.",
             rich_help_panel=NETWORK,
         ),
     ] = "127.0.0.1",
@@ -160,6 +164,11 @@ def serve(
             "--log-file", help="A file for the log besides stderr; rotated at 10 MiB.", show_default=False
         ),
     ] = None,
+    log_prompts: audit_options.LogPrompts = False,
+    audit_dir: audit_options.AuditDir = None,
+    audit_files: audit_options.AuditFiles = 20,
+    audit_file_bytes: audit_options.AuditFileBytes = 10 * 1024 * 1024,
+    security_key: audit_options.SecurityKey = None,
     threads: options.Threads = None,
     isa: options.Isa = None,
     level: options.Level = None,
@@ -167,6 +176,32 @@ def serve(
     speculation: options.Speculation = None,
     draft: options.Draft = None,
     lora: options.Lora = None,
+    config: settings_file.Config = None,
+    security_profile: security_options.SecurityProfile = None,
+    max_input_length: security_options.MaxInputLength = None,
+    max_output_tokens: security_options.MaxOutputTokens = None,
+    rate_limit_requests_per_minute: security_options.RateLimitRequests = None,
+    rate_limit_tokens_per_minute: security_options.RateLimitTokens = None,
+    rate_limit_storage: security_options.RateLimitStorage = None,
+    rate_limit_fail_mode: security_options.RateLimitFailMode = None,
+    max_parallel_requests: security_options.MaxParallelRequests = None,
+    max_choices: security_options.MaxChoices = None,
+    max_stop_sequences: security_options.MaxStopSequences = None,
+    max_stop_length: security_options.MaxStopLength = None,
+    max_logit_bias: security_options.MaxLogitBias = None,
+    max_schema_bytes: security_options.MaxSchemaBytes = None,
+    max_schema_depth: security_options.MaxSchemaDepth = None,
+    max_regex_length: security_options.MaxRegexLength = None,
+    enable_content_filtering: security_options.ContentFiltering = None,
+    log_requests: security_options.LogRequests = None,
+    sanitize_inputs: security_options.SanitizeInputs = None,
+    keys: access_options.Keys = None,
+    allow_unauthenticated: access_options.AllowUnauthenticated = False,
+    open_health: access_options.OpenHealth = False,
+    allowed_host: access_options.AllowedHost = None,
+    cors_origin: access_options.CorsOrigin = None,
+    tls_cert: access_options.TlsCert = None,
+    tls_key: access_options.TlsKey = None,
     model_trust: options.ModelTrust = None,
     model_key: options.ModelKey = None,
     context: Annotated[
@@ -182,8 +217,8 @@ def serve(
 ) -> None:
     """Serve a model over HTTP: the routes of OpenAI, llama.cpp and Ollama, and a page to chat at.
 
-    The port is open at once, and requests get 503 until the model is loaded. Without a password: let only
-    those reach the port who may use it.
+    The port is open at once, and requests get 503 until the model is loaded. Whoever may call has a key of
+    `tercet keys create`; without any, only programs of this machine reach the port.
     """
     from tercet.environment import optional_import
 
@@ -214,6 +249,7 @@ def serve(
             timeout_seconds=request_timeout,
             response_cache=response_cache,
             cache_ttl_seconds=response_cache_ttl,
+            log_prompts=log_prompts,
         )
     )
     settings = ServerSettings(
@@ -226,13 +262,26 @@ def serve(
         max_connections=max_connections,
         drain_seconds=drain,
         drain_delay_seconds=drain_delay,
+        keys_file=access_options.keys_file(keys),
+        allow_unauthenticated=allow_unauthenticated,
+        open_health=open_health,
+        allowed_hosts=tuple(allowed_host or ()),
+        cors_origins=tuple(cors_origin or ()),
+        tls_certificate=tls_cert,
+        tls_key=tls_key,
+        security_profile=security_profile,
+        security=security_options.changes(call.params),
         batch_folder=batch_dir,
         adapter_folder=lora_dir,
+        audit_folder=audit_dir,
+        audit_files=audit_files,
+        audit_file_bytes=audit_file_bytes,
+        security_key_file=audit_options.key_file(security_key, audit_dir),
     )
     logs = configure(log_level, log_file)
     opened = listen(settings)
     shown = f"[{host}]" if ":" in host else host
-    url = f"http://{shown}:{opened.getsockname()[1]}"
+    url = f"http{'' if tls_cert is None else 's'}://{shown}:{opened.getsockname()[1]}"
 
     def tell(state: str) -> None:
         loading = f"Loading the model; listening at {url}"

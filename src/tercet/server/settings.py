@@ -41,6 +41,21 @@ class ServerSettings:
     max_uploading_bytes: int = 256 * 1024 * 1024
     """Of all bodies that are held at one time."""
     max_connections: int = 1024
+    keys_file: Path | None = None
+    """API keys: whoever has none of them is refused; None: there are none."""
+    allow_unauthenticated: bool = False
+    """Whether somebody without a key is let in, from wherever; as a user, not as an admin."""
+    open_health: bool = False
+    """Whether /livez, /readyz and /health need no key."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names by which the server may be asked for, besides those that are this machine's own."""
+    cors_origins: tuple[str, ...] = ()
+    """Web pages of other servers that may use this one, as `https://example.com`; `*` for all of them."""
+    tls_certificate: Path | None = None
+    """With `tls_key`: HTTPS. Files in PEM, read again when they change."""
+    tls_key: Path | None = None
+    tls_check_seconds: float = 10.0
+    """How often they are looked at."""
     security_profile: Profile | None = None
     """How much a client may ask for; None: "strict" where others can come, "local" where they cannot."""
     security: Mapping[str, Any] = field(default_factory=dict)
@@ -64,10 +79,15 @@ class ServerSettings:
     @property
     def is_loopback(self) -> bool:
         """Whether only programs of this machine reach the port."""
+        return self.is_own(self.host)
+
+    @staticmethod
+    def is_own(address: str) -> bool:
+        """Whether an address, or a name, is this machine's for itself."""
         try:
-            return ipaddress.ip_address(self.host.partition("%")[0]).is_loopback
+            return ipaddress.ip_address(address.partition("%")[0]).is_loopback
         except ValueError:  # a name: only this one is known to mean the machine itself
-            return self.host.lower() == "localhost"
+            return address.lower() == "localhost"
 
     def security_config(self, is_exposed: bool) -> SecurityConfig:
         """Return the security settings in force; `is_exposed`: others than this machine's user can come.
@@ -84,6 +104,8 @@ class ServerSettings:
             bound = name.startswith("max_") or (name.endswith("_seconds") and not name.startswith("drain"))
             if bound and not value > 0:
                 raise ParameterError(f"{name} is above 0, not {value!r}")
+        if self.tls_key is not None and self.tls_certificate is None:
+            raise ParameterError("tls_key is the key of tls_certificate, which is missing")
         if not 0 <= self.port < 2**16:
             raise ParameterError(f"port is a number from 0 to 65535, not {self.port!r}")
         if self.drain_seconds < 0 or self.drain_delay_seconds < 0:
