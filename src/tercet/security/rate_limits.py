@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, cast
 
 from limits import RateLimitItemPerMinute
 from limits.storage import Storage, storage_from_string
@@ -148,17 +148,19 @@ def _refusal(counted: Counted, limit: int, seconds: float) -> RateLimitError:
 
 
 def _open(address: str) -> Storage:
+    if address.startswith("unix://"):
+        address = f"redis+{address}"
+    options: dict[str, Any] = {
+        "socket_timeout": OPERATION_SECONDS,
+        "socket_connect_timeout": OPERATION_SECONDS,
+        "retry": None,
+    }
     try:
-        return storage_from_string(
-            address.replace("unix://", "redis+unix://", 1) if address.startswith("unix://") else address,
-            socket_timeout=OPERATION_SECONDS,
-            socket_connect_timeout=OPERATION_SECONDS,
-            retry=None,
-        )  # type: ignore[return-value]
+        return cast(Storage, storage_from_string(address, **options))
     except Exception as error:
-        name = address.partition("@")[2] or address
-        if "prerequisite" in str(error) or isinstance(error, ImportError):
+        if isinstance(error, ImportError) or "prerequisite" in str(error):
             raise MissingExtraError(
                 "limits in Redis need the Python package redis; install it with: pip install 'tercet[redis]'"
             ) from error
+        name = address.rpartition("@")[2]  # without a password
         raise ParameterError(f"{name!r} does not name a database of Redis: {error}") from error
