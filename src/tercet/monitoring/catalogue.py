@@ -138,8 +138,22 @@ CATALOGUE: tuple[MetricSpec, ...] = (
     MetricSpec("tercet_kv_blocks", "gauge", "Blocks of the KV cache, by state.", (*OURS, "state")),
     MetricSpec("tercet_recomputed_tokens_total", "counter", "Tokens computed again after preemption.", OURS),
     MetricSpec("tercet_engine_tick_age_seconds", "gauge", "Since the engine thread last moved.", OURS),
-    MetricSpec("tercet_engine_restarts_total", "counter", "Engine threads that died and were replaced.", OURS),
+    MetricSpec(
+        "tercet_engine_restarts_total", "counter", "Engine threads that died and were replaced.", OURS
+    ),
     MetricSpec("tercet_http_responses_total", "counter", "Responses by status code.", ("code",)),
+    MetricSpec("tercet_security_events_total", "counter", "Security events, by kind.", ("kind",)),
+    MetricSpec("tercet_security_blocked_total", "counter", "Requests refused, by reason.", ("reason",)),
+    MetricSpec("tercet_security_blocked_last_hour", "gauge", "Requests refused within the last hour."),
+    MetricSpec("tercet_security_clients", "gauge", "Different clients since the start, up to 100,000."),
+    MetricSpec(
+        "tercet_security_setting",
+        "gauge",
+        "The security settings in force: a number, 0 or 1 for no or yes, +Inf for no limit.",
+        ("setting",),
+    ),
+    MetricSpec("tercet_security_profile", "gauge", "1 for the profile in force.", ("profile",)),
+    MetricSpec("tercet_audit_errors_total", "counter", "Events that the audit log could not take."),
     MetricSpec("tercet_unknown_fields_total", "counter", "Fields of requests that nobody knows."),
     MetricSpec("tercet_event_loop_lag_seconds", "histogram", "How late the event loop wakes.", (), LAG),
     MetricSpec("process_resident_memory_bytes", "gauge", "Memory of the process that is in RAM, measured."),

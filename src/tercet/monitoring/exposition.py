@@ -5,6 +5,7 @@ Both are made from the same pass over the same numbers, so they never differ.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -17,6 +18,7 @@ from tercet.engine.memory import peak_resident_bytes, resident_bytes
 from tercet.engine.stats import EngineStats
 from tercet.monitoring.catalogue import CATALOGUE, FAILURES, FINISHED_REASONS, REJECTIONS
 from tercet.monitoring.metrics import Histogram, ModelMetrics, ServiceMetrics
+from tercet.security.counts import SecurityCounts
 
 __all__ = ["Sample", "render", "samples"]
 
@@ -114,7 +116,24 @@ def _values(metrics: ServiceMetrics) -> dict[str, dict[Labels, Value]]:
             values[name][()] = value
     for code, count in metrics.http_responses.items():
         values["tercet_http_responses_total"][code,] = count
+    if metrics.security is not None:
+        _add_security(values, metrics.security)
     return values
+
+
+def _add_security(values: dict[str, dict[Labels, Value]], counts: SecurityCounts) -> None:
+    for kind, count in counts.events.items():
+        values["tercet_security_events_total"][kind,] = count
+    for reason, count in counts.blocked.items():
+        values["tercet_security_blocked_total"][reason,] = count
+    values["tercet_security_blocked_last_hour"][()] = counts.blocked_last_hour
+    values["tercet_security_clients"][()] = counts.unique_clients
+    values["tercet_audit_errors_total"][()] = counts.audit_errors
+    for name, value in counts.configuration.items():
+        if value is None or isinstance(value, int):
+            values["tercet_security_setting"][name,] = math.inf if value is None else float(value)
+    if profile := counts.configuration.get("profile"):
+        values["tercet_security_profile"][profile,] = 1.0
 
 
 def _add_requests(values: dict[str, dict[Labels, Value]], model: str, counted: ModelMetrics) -> None:

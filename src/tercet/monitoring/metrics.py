@@ -20,6 +20,7 @@ from tercet.engine.async_engine import AsyncEngine
 from tercet.engine.memory import resident_bytes
 from tercet.engine.result import GenerationResult
 from tercet.monitoring.catalogue import CATALOGUE, token_buckets
+from tercet.security.counts import SecurityCounts
 
 __all__ = ["Histogram", "ModelMetrics", "ServiceMetrics"]
 
@@ -161,6 +162,7 @@ class ServiceMetrics:
         models: name -> its requests. A model that is unloaded keeps its counts.
         engines: name -> its engine, of the models that are loaded.
         cache: what remembers responses, if anything does.
+        security: what a server counts of who came and what was refused.
 
     Requests that name no model that there is are counted under the name "".
     """
@@ -169,6 +171,7 @@ class ServiceMetrics:
         self.models: dict[str, ModelMetrics] = {"": _counts(1)}
         self.engines: dict[str, AsyncEngine] = {}
         self.cache: CountedCache | None = None
+        self.security: SecurityCounts | None = None
         self.http_responses: Counter[str] = Counter()
         self.unknown_fields = 0
         self.event_loop_lag = Histogram(_BUCKETS["tercet_event_loop_lag_seconds"])

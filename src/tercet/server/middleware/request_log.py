@@ -2,7 +2,8 @@
 
 A client may name its request by `X-Request-Id`; otherwise it gets a fresh id. Status 499 in the log means
 that the client went away before the answer was complete. An exception that is nobody's fault but ours is
-logged with its traceback, and the client gets the id to ask about.
+logged with its kind and place, without its words, which could be somebody's prompt; the client gets the id
+to ask about.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tercet.server.errors import error_response
+from tercet.service.observation import fault_fields
 
 __all__ = ["CLIENT_GONE", "RequestLog"]
 
@@ -61,7 +63,7 @@ class RequestLog:
         try:
             await self.app(scope, receive, watched)
         except Exception as error:
-            LOG.error("fault", exc_info=error, extra={"request_id": request_id})
+            LOG.error("fault", extra={"request_id": request_id, **fault_fields(error)})
             if status:
                 raise  # an answer had begun: its connection is closed, so that nobody takes it for complete
             await error_response(error)(scope, receive, watched)
