@@ -1,8 +1,9 @@
 """A file mapped into memory, read-only, with every access checked against its length.
 
-A file that becomes shorter *after* that takes the process with it, like any mapped file. This is as it should
-be for a program that makes one file from another: what it writes gets its name only when it is complete. A
-server has more to lose, so what it opens within `guarded_files` outlives its file: see `MappedFile.is_damaged`.
+A file that becomes shorter *after* that takes the process with it, like any mapped file. This is as it
+should be for a program that makes one file from another: what it writes gets its name only when it is
+complete. A server has more to lose, so what it opens within `guarded_files` outlives its file: see
+`MappedFile.is_damaged`.
 """
 
 from __future__ import annotations
