@@ -175,9 +175,13 @@ class InvalidInputError(SecurityError, ValueError):
 
 
 class ContentFilteredError(SecurityError):
-    """A prompt was refused by the content filters."""
+    """A prompt was refused by the content filters; `param` is the field, where there is one."""
 
     code = "CONTENT_FILTERED"
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
 
 
 class ResponseFilteredError(SecurityError):

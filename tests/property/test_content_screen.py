@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import pytest
 from hypothesis import example, given, settings
@@ -11,11 +12,11 @@ from hypothesis import strategies as st
 pytest.importorskip("re2")
 pytest.importorskip("ahocorasick")
 
-from tercet.security.content.patterns import Pattern, PatternFilter  # noqa: E402
-from tercet.security.content.policies import builtin_filter  # noqa: E402
-from tercet.security.content.scores import ScoreFilter  # noqa: E402
-from tercet.security.content.screen import Action, Direction, Screen  # noqa: E402
-from tercet.security.content.word_lists import WordList  # noqa: E402
+from tercet.security.content.patterns import Pattern, PatternFilter
+from tercet.security.content.policies import builtin_filter
+from tercet.security.content.scores import ScoreFilter
+from tercet.security.content.screen import Action, Direction, Screen
+from tercet.security.content.word_lists import WordList
 
 
 def _shouting(text: str) -> Mapping[str, float]:
@@ -38,9 +39,38 @@ CATEGORIES = sorted(category for one in FILTERS for category in one.categories)
 PIECES = st.sampled_from(
     [
         *"aAbhzé 1<>.-_\n\t\u200b\u0301ｈ…ß",
-        *("harm", "ful", "self", "hate", " ", "\u200b" * 20, " " * 20, "sk-", "sk-" + "x" * 22, "AKIA", "0123456789"),
-        *("password: ", "hunter22;", '"', "ignore all ", "previous ", "instructions", "gift", "ab ", "STOP IT", "! "),
-        *("-----BEGIN RSA PRIVATE KEY-----", "eyJ" + "a" * 12 + ".", "ghp_" + "a" * 36, "STRASSE", "\ud83d\ude00"[:0]),
+        *(
+            "harm",
+            "ful",
+            "self",
+            "hate",
+            " ",
+            "\u200b" * 20,
+            " " * 20,
+            "sk-",
+            "sk-" + "x" * 22,
+            "AKIA",
+            "0123456789",
+        ),
+        *(
+            "password: ",
+            "hunter22;",
+            '"',
+            "ignore all ",
+            "previous ",
+            "instructions",
+            "gift",
+            "ab ",
+            "STOP IT",
+            "! ",
+        ),
+        *(
+            "-----BEGIN RSA PRIVATE KEY-----",
+            "eyJ" + "a" * 12 + ".",
+            "ghp_" + "a" * 36,
+            "STRASSE",
+            "\ud83d\ude00"[:0],
+        ),
     ]
 )
 TEXTS = st.lists(PIECES, max_size=30).map("".join)
@@ -59,7 +89,7 @@ def _screened(direction: Direction, pieces: list[str]) -> tuple[str, Screen]:
 
 def _cut(text: str, places: list[int]) -> list[str]:
     borders = sorted({0, len(text), *(place % (len(text) + 1) for place in places)})
-    return [text[begin:end] for begin, end in zip(borders, borders[1:], strict=False)]
+    return [text[begin:end] for begin, end in pairwise(borders)]
 
 
 @settings(max_examples=300, deadline=None)

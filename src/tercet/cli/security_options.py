@@ -104,6 +104,15 @@ ContentFiltering = Annotated[
     bool | None,
     _chosen("--content-filtering/--no-content-filtering", "Filter prompts and answers (on; off)."),
 ]
+ContentPolicy = Annotated[
+    str,
+    typer.Option(
+        "--content-policy",
+        metavar="block|flag|redact|off|FILE.json",
+        help="What filters do with what they find, where the caller's key says nothing.",
+        rich_help_panel=PANEL,
+    ),
+]
 LogRequests = Annotated[
     bool | None,
     _chosen("--log-requests/--no-log-requests", "A line for each request: ids and counts, no text (on; on)."),

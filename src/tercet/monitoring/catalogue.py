@@ -42,10 +42,10 @@ OURS = ("model_name",)
 FINISHED_REASONS = ("stop", "length", "abort", "error")
 REJECTIONS = ("overloaded", "unavailable")
 FAILURES = (
-    *("deadline", "error", "overloaded", "unavailable"),
+    *("deadline", "error", "content_filter", "overloaded", "unavailable"),
     *("context_length", "parameter", "unsupported", "model_not_found", "other"),
 )
-"""Why a request failed: the first two after it had begun."""
+"""Why a request failed: the first two after it had begun, the third before or after."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ Labels = tuple[str, ...]
 Value = float | Histogram
 Sample = tuple[str, dict[str, str], float]
 
-_ENDED_AS = {"abort": ("cancelled",), "error": ("error", "deadline")}
+_ENDED_AS = {"abort": ("cancelled", "content_filter"), "error": ("error", "deadline")}
 """vLLM's words for how a request ended, where ours differ."""
 _WITHOUT_SUFFIX = "llamacpp:n_tokens_max"
 """llama.cpp calls it a counter, and the library would give a counter's name the suffix `_total`."""
@@ -138,7 +138,7 @@ def _add_security(values: dict[str, dict[Labels, Value]], counts: SecurityCounts
 
 def _add_requests(values: dict[str, dict[Labels, Value]], model: str, counted: ModelMetrics) -> None:
     for kind in FAILURES:
-        count = counted.refused[kind] + (counted.ended[kind] if kind in ("deadline", "error") else 0)
+        count = counted.refused[kind] + (counted.ended[kind] if kind in FAILURES[:3] else 0)
         values["tercet_requests_failed_total"][model, kind] = count
     values["tercet_requests_total"][model,] = counted.requests
     if not model:  # requests for models that there are not

@@ -24,7 +24,7 @@ from tercet.security.counts import SecurityCounts
 
 __all__ = ["Histogram", "ModelMetrics", "ServiceMetrics"]
 
-Ending = Literal["stop", "length", "cancelled", "deadline", "error"]
+Ending = Literal["stop", "length", "cancelled", "deadline", "error", "content_filter"]
 _BUCKETS = {spec.name: spec.buckets for spec in CATALOGUE if spec.buckets is not None}
 _OF_REQUESTS = [name for name in _BUCKETS if name.startswith("vllm:") and "iteration" not in name]
 
@@ -64,7 +64,7 @@ class ModelMetrics:
     requests: int = 0
     in_flight: int = 0
     ended: Counter[str] = field(default_factory=Counter)
-    """How requests ended that had begun: stop, length, cancelled, deadline, error."""
+    """How requests ended that had begun: stop, length, cancelled, deadline, error, content_filter."""
     refused: Counter[str] = field(default_factory=Counter)
     prompt_tokens: int = 0
     cached_prompt_tokens: int = 0
@@ -86,8 +86,9 @@ class ModelMetrics:
 
     @property
     def failed(self) -> int:
-        """Requests that were refused, or ended with an error or out of time."""
-        return self.ended["deadline"] + self.ended["error"] + self.refused.total()
+        """Requests that were refused, or ended with an error, out of time or by a content filter."""
+        ended = self.ended["deadline"] + self.ended["error"] + self.ended["content_filter"]
+        return ended + self.refused.total()
 
     def was_refused(self, kind: str) -> None:
         """A request did not begin."""

@@ -21,6 +21,7 @@ from tercet.server.errors import ApiError, answer_error, error_response, note_er
 from tercet.server.middleware.admission import Admission
 from tercet.server.middleware.audit import Audit
 from tercet.server.middleware.authentication import Authentication
+from tercet.server.middleware.content import Content
 from tercet.server.middleware.departure import Departure
 from tercet.server.middleware.limits import Limits
 from tercet.server.middleware.origin import Origin, checked_origin
@@ -75,6 +76,7 @@ def create_app(
     app.state.access = access
     app.state.security = settings.security_config(access.keys_on or not settings.is_loopback)
     app.state.guard = Guard(app.state.security)
+    app.state.content = settings.content_policies(app.state.security)
     app.state.auditing = auditing
     app.state.security_events = auditing.events
     app.state.client_ids = auditing.client_ids
@@ -89,6 +91,12 @@ def create_app(
     app.add_middleware(Departure)
     app.add_middleware(Upload, settings=settings)
     app.add_middleware(Admission, service=service)
+    app.add_middleware(
+        Content,
+        policies=app.state.content,
+        sanitize=app.state.security.sanitize_inputs,
+        emit=lambda scope, kind, counts: auditing.events.emit(kind, auditing.client(scope), **counts),
+    )
     app.add_middleware(Limits, guard=app.state.guard)
     app.add_middleware(
         Authentication, access=access, roles=lambda: app.state.roles, open_health=settings.open_health

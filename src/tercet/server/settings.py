@@ -10,6 +10,8 @@ from typing import Any
 
 from tercet.errors import ParameterError
 from tercet.security.config import Profile, SecurityConfig
+from tercet.security.content.policies import ContentPolicies
+from tercet.security.content.policy_file import open_policies
 
 __all__ = ["ServerSettings"]
 
@@ -60,6 +62,8 @@ class ServerSettings:
     """How much a client may ask for; None: "strict" where others can come, "local" where they cannot."""
     security: Mapping[str, Any] = field(default_factory=dict)
     """Settings of `SecurityConfig` that differ from the profile's."""
+    content_policy: str = "block"
+    """What filters do where the caller's key says nothing: a policy of the package, or a file of policies."""
     batch_folder: Path | None = None
     """Where batches and their files are kept; None: there is no batch API."""
     adapter_folder: Path | None = None
@@ -98,6 +102,17 @@ class ServerSettings:
         return SecurityConfig.of(
             self.security_profile or ("strict" if is_exposed else "local"), **self.security
         )
+
+    def content_policies(self, security: SecurityConfig) -> ContentPolicies | None:
+        """Return the policies of the filters; None where nothing is filtered.
+
+        Raises:
+            ParameterError: there is no such policy or file, or the file is not valid.
+            MissingExtraError: a filter needs a package that is not installed.
+        """
+        if not security.enable_content_filtering:
+            return None
+        return open_policies(self.content_policy)
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

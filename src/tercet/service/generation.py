@@ -22,14 +22,14 @@ from typing import Literal, Protocol
 
 from tercet.engine.async_engine import TokenEvent
 from tercet.engine.result import GenerationResult
-from tercet.errors import DeadlineError, GenerationError, TercetError
+from tercet.errors import DeadlineError, GenerationError, ResponseFilteredError, TercetError
 from tercet.service.answer_source import AnswerSource
 from tercet.service.request import GenerationRequest
 
 __all__ = ["Generation", "GenerationObserver", "Outcome", "TokenEvent"]
 
-Outcome = Literal["stop", "length", "cancelled", "deadline", "error"]
-_OUTCOMES: dict[str, Outcome] = {"stop": "stop", "length": "length"}
+Outcome = Literal["stop", "length", "cancelled", "deadline", "error", "content_filter"]
+_OUTCOMES: dict[str, Outcome] = {"stop": "stop", "length": "length", "content_filter": "content_filter"}
 
 
 class GenerationObserver(Protocol):
@@ -148,11 +148,14 @@ class Generation(AsyncIterator[TokenEvent]):
         Raises:
             DeadlineError: it took too long.
             UnavailableError: the model was stopped meanwhile.
+            ResponseFilteredError: the content policy keeps it back, and nobody has read a part of it.
         """
         async for _ in self:
             pass
         if self.error is not None:
             raise self.error
+        if self.outcome == "content_filter" and not self.request.stream:
+            raise ResponseFilteredError("the answer was withheld by the content filter; ask something else")
         return self.summary
 
     async def cancel(self) -> None:

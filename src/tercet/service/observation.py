@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tercet.engine.async_engine import TokenEvent
 from tercet.errors import (
+    ContentFilteredError,
     ContextLengthError,
     DeadlineError,
     ModelNotFoundError,
@@ -37,6 +38,7 @@ _KINDS: dict[type[Exception], str] = {
     ParameterError: "parameter",
     UnsupportedModelError: "unsupported",
     ModelNotFoundError: "model_not_found",
+    ContentFilteredError: "content_filter",
 }
 
 

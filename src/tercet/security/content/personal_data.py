@@ -64,7 +64,7 @@ class PersonalData:
     def scan(self, text: str, begin: int, final: bool) -> Scan:
         """See `ContentFilter.scan`."""
         findings, decided = [], begin
-        for first, decided in sentences(text, begin, final):  # noqa: B007
+        for first, decided in sentences(text, begin, final):
             sentence = text[first:decided]
             for category in sorted(self.categories):
                 recognizer, threshold = _recognizer(category), _RECOGNIZERS[category][1]
@@ -83,15 +83,11 @@ def _recognizer(category: str) -> Any:
     extract = optional_import("tldextract", "pii").TLDExtract(cache_dir=None, suffix_list_urls=())
     logging.getLogger("presidio-analyzer").setLevel(logging.ERROR)
     recognizers = importlib.import_module("presidio_analyzer.predefined_recognizers")
-    kind = getattr(recognizers, _RECOGNIZERS[category][0])
+    kind: Any = getattr(recognizers, _RECOGNIZERS[category][0])
     if category != "email":
         return kind()
 
-    class OfflineEmail(kind):  # type: ignore[misc]
-        """Presidio's asks a list of domains that it downloads; this one asks the list in tldextract."""
-
-        def validate_result(self, pattern_text: str) -> bool:
-            """Whether the domain can exist."""
-            return bool(extract(pattern_text).fqdn)
-
-    return OfflineEmail()
+    email = kind()
+    # Its own way asks a list of domains that it downloads; this is the list within tldextract.
+    email.validate_result = lambda pattern_text: bool(extract(pattern_text).fqdn)
+    return email

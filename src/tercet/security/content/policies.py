@@ -3,7 +3,7 @@
     policies = ContentPolicies.builtin()
     policies.of("redact").response          a `Direction`, for `Screen`
 
-Three come with the package. They look for the same and do different things:
+Three come with the package, beside `off`. They look for the same and do different things:
 
     category                          block            flag     redact
     violence, hate, illegal, harm     block            flag     redact
@@ -60,7 +60,7 @@ class ContentPolicies:
 
     @classmethod
     def builtin(cls, default: str = "block") -> ContentPolicies:
-        """Return the three that come with the package.
+        """Return those that come with the package.
 
         Raises:
             ParameterError: the default is none of them.
@@ -144,9 +144,8 @@ def builtin_policies(replaced: Mapping[str, ContentFilter] | None = None) -> dic
     return {
         "block": Policy("block", direction(filters, {**block, **injection}), direction(filters, answers)),
         "flag": Policy("flag", direction(filters, {**flag, **injection}), direction(filters, flag)),
-        "redact": Policy(
-            "redact", direction(personal, {**redact, **injection}), direction(personal, redact)
-        ),
+        "off": Policy("off", direction([], {}), direction([], {})),
+        "redact": Policy("redact", direction(personal, {**redact, **injection}), direction(personal, redact)),
     }
 
 

@@ -1,16 +1,16 @@
-"""Policies in a JSON file: lists, patterns and classifiers of one's own, and what is done about their findings.
+"""Policies in a JSON file: lists, patterns and classifiers of one's own, and what is done about findings.
 
     {
       "default": "house",
       "filters": {
         "german":  {"kind": "words", "category": "violence", "language": "de", "words": ["Gewalt"]},
-        "tickets": {"kind": "patterns", "category": "internal", "reach": 40, "patterns": {"id": "TICKET-[0-9]{6}"}},
+        "tickets": {"kind": "patterns", "category": "ticket", "reach": 40, "patterns": {"id": "T-[0-9]{6}"}},
         "mood":    {"kind": "classifier", "object": "my_package.mood:anger", "thresholds": {"anger": 0.8}},
         "own":     {"kind": "python", "object": "my_package.filters:OwnFilter"}
       },
       "policies": {
         "house": {
-          "prompt":   {"use": ["words", "german", "injection"], "actions": {"injection": "flag"}, "otherwise": "block"},
+          "prompt":   {"use": ["words", "injection"], "actions": {"injection": "flag"}, "otherwise": "block"},
           "response": {"use": ["words", "german", "tickets"], "otherwise": "redact"}
         }
       }
@@ -46,13 +46,23 @@ from tercet.security.content.scores import ScoreFilter
 from tercet.security.content.screen import ACTIONS, Action, Direction
 from tercet.security.content.word_lists import WordList
 
-__all__ = ["read_policies"]
+__all__ = ["open_policies", "read_policies"]
 
 MAX_FILE_BYTES = 8 << 20
 MOST_CATEGORIES = 16
 """Of all filters together: they become labels of metrics."""
 _CATEGORY = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
+
+
+def open_policies(name: str | Path) -> ContentPolicies:
+    """Return the policies of a file, or those of the package with the named one as their default.
+
+    Raises:
+        ParameterError, MissingExtraError: see `read_policies` and `ContentPolicies.builtin`.
+    """
+    is_file = isinstance(name, Path) or name.endswith(".json")
+    return read_policies(name) if is_file else ContentPolicies.builtin(str(name))
 
 
 def read_policies(path: str | Path) -> ContentPolicies:
@@ -120,7 +130,8 @@ def _direction(told: Any, where: str, of_name: Callable[[Any, str], ContentFilte
     for category, action in _object(fields.get("actions", {}), f"{where}.actions").items():
         if category not in categories:
             raise ParameterError(
-                f"{where}.actions names {category!r:.60}, and its filters find {', '.join(sorted(categories))}"
+                f"{where}.actions names {category!r:.60}, and its filters find "
+                f"{', '.join(sorted(categories))}"
             )
         actions[category] = _action(action, f"{where}.actions.{category}")
     return direction(filters, actions, _action(fields.get("otherwise", "pass"), f"{where}.otherwise"))
@@ -144,9 +155,7 @@ def _filter(told: Any, where: str, folder: Path) -> ContentFilter:
 
 
 def _words(told: Mapping[str, Any], where: str, folder: Path) -> ContentFilter:
-    fields = _object(
-        told, where, {"category", "words", "file", "categories", "language", "whole_words"}
-    )
+    fields = _object(told, where, {"category", "words", "file", "categories", "language", "whole_words"})
     options: dict[str, Any] = {
         "language": _text(fields.get("language", "en"), f"{where}.language"),
         "whole_words": fields.get("whole_words", True),
@@ -157,7 +166,9 @@ def _words(told: Mapping[str, Any], where: str, folder: Path) -> ContentFilter:
         raise ParameterError(f"{where} has one of words, file and categories")
     if "categories" in fields:
         listed = _object(fields["categories"], f"{where}.categories")
-        return WordList({name: _texts(listed[name], f"{where}.categories.{name}") for name in listed}, **options)
+        return WordList(
+            {name: _texts(listed[name], f"{where}.categories.{name}") for name in listed}, **options
+        )
     category = _text(fields.get("category"), f"{where}.category")
     if "file" in fields:
         return WordList.read(folder / _text(fields["file"], f"{where}.file"), category, **options)
@@ -235,4 +246,6 @@ def _texts(told: Any, where: str) -> list[str]:
 
 def _check_name(name: str, what: str) -> None:
     if _NAME.fullmatch(name) is None:
-        raise ParameterError(f"{what} has a name of 1 to 40 lower-case letters, digits, _ and -, not {name!r:.60}")
+        raise ParameterError(
+            f"{what} has a name of 1 to 40 lower-case letters, digits, _ and -, not {name!r:.60}"
+        )

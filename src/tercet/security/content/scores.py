@@ -51,7 +51,7 @@ class ScoreFilter:
     def scan(self, text: str, begin: int, final: bool) -> Scan:
         """See `ContentFilter.scan`."""
         findings, decided = [], begin
-        for first, decided in sentences(text, begin, final):  # noqa: B007
+        for first, decided in sentences(text, begin, final):
             sentence = text[first:decided]
             if not (stripped := sentence.strip()):
                 continue

@@ -1,4 +1,4 @@
-"""The pass over a text: all filters of a policy, what they find in order, and what is done about each finding.
+"""The pass over a text: all filters of a policy, their findings in order, and what is done about each.
 
     screen = Screen(policy.response)
     for piece in pieces:
@@ -38,16 +38,12 @@ class Direction:
         """What is done about a category."""
         return self.actions.get(category, self.otherwise)
 
-    @property
-    def may_change(self) -> bool:
-        """Whether a text may leave as another one, or not at all."""
-        return any(_may_change(self, content) for content in self.filters)
-
 
 class Screen:
     """One text, on its way. Places count characters of the text as it came.
 
     Attributes:
+        may_change: whether the text may leave as another one, or not at all.
         blocked: the finding's category that ended the text; nothing more leaves.
         counts: how often something was done, by action and category.
         at: what stands before this place has left, or been taken out.
@@ -61,6 +57,7 @@ class Screen:
         self.removed: list[tuple[int, int]] = []
         self._direction = direction
         self._may_change = [_may_change(direction, content) for content in direction.filters]
+        self.may_change = any(self._may_change)
         self._text = ""  # what is held, and some of what left before it
         self._cut = 0  # how much of the text is no longer there
         self._decided = [0] * len(direction.filters)

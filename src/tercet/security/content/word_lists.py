@@ -3,8 +3,8 @@
     WordList({"hate": ["hate", "hateful"]})
     WordList.read("words/de.txt", category="gewalt")        one word or phrase a line, # begins a comment
 
-Both the list and the text are folded first (`folding`). Scripts that write no spaces need `whole_words=False`,
-which finds a word inside others, too.
+Both the list and the text are folded first (`folding`). Scripts that write no spaces need
+`whole_words=False`, which finds a word inside others, too.
 """
 
 from __future__ import annotations
