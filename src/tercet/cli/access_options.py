@@ -50,8 +50,8 @@ CorsOrigin = Annotated[
     typer.Option(
         "--cors-origin",
         metavar="ORIGIN",
-        help="Web pages of this server, as https://example.com, may use this one (default: none but its own); "
-        "* is all. May be given several times.",
+        help="Web pages of this server, as https://example.com, may use this one, besides its own; * is all. "
+        "May be given several times.",
         show_default=False,
         rich_help_panel=ACCESS,
     ),

@@ -250,6 +250,7 @@ def serve(
             timeout_seconds=request_timeout,
             response_cache=response_cache,
             cache_ttl_seconds=response_cache_ttl,
+            log_requests=log_requests is not False,
             log_prompts=log_prompts,
         )
     )

@@ -27,18 +27,18 @@ from tercet.server.errors import ApiError
 if TYPE_CHECKING:
     from tercet.server.settings import ServerSettings
 
-__all__ = ["Access", "Unauthenticated", "require_keys_or_loopback"]
+__all__ = ["Access", "UnauthenticatedError", "require_keys_or_loopback"]
 
 LOG = logging.getLogger("tercet.access")
 WORDS = {
-    "unauthenticated": "this server asks for an API key: send it as Authorization: Bearer KEY, or as x-api-key",
+    "unauthenticated": "this server asks for an API key: send Authorization: Bearer KEY, or x-api-key: KEY",
     "bad_key": "this is not an API key of this server",
     "expired_key": "this API key has expired",
     "revoked_key": "this API key has been revoked",
 }
 
 
-class Unauthenticated(ApiError):
+class UnauthenticatedError(ApiError):
     """Nobody is known to have sent the request; `kind` says why, for the audit."""
 
     def __init__(self, kind: str, *, asks_browser: bool = False) -> None:
@@ -61,7 +61,7 @@ class Access:
         on_change: called with `keys=`, the number of good ones, when the file has changed.
 
     Raises:
-        ParameterError: others can reach the port, and there are neither keys nor the word that none are needed.
+        ParameterError: others can reach the port, and there are neither keys nor the word that none need be.
         StorageError, FormatError: the file of keys cannot be used.
     """
 
@@ -106,7 +106,7 @@ class Access:
             asks_browser: whether a browser should ask its user for a key.
 
         Raises:
-            Unauthenticated: nobody who is known.
+            UnauthenticatedError: nobody who is known.
             ApiError: nobody can be known now, because the file of keys cannot be read.
         """
         key = _key_in(headers)
@@ -114,26 +114,26 @@ class Access:
             return self._stranger or ANONYMOUS
         if key is None:
             if self._stranger is None:
-                raise Unauthenticated("unauthenticated", asks_browser=asks_browser)
+                raise UnauthenticatedError("unauthenticated", asks_browser=asks_browser)
             return self._stranger
         finding = self._find(key, self._store)
         if finding.caller is None:
-            raise Unauthenticated(finding.reason or "bad_key", asks_browser=asks_browser)
+            raise UnauthenticatedError(finding.reason or "bad_key", asks_browser=asks_browser)
         return finding.caller
 
     def caller_with_id(self, key_id: str) -> Caller | None:
-        """Who has the key of this id, None where it is not good now; for what was begun earlier."""
+        """Who has the key of this id, None where it is not good now; for what was begun earlier.
+
+        Raises:
+            StorageError, FormatError: the file of keys cannot be read now.
+        """
         for known in (LOCAL, ANONYMOUS):
             if key_id == known.key_id:
-                return known if self._stranger == known else None
-        if self._store is None:
-            return None
-        try:
-            record = next((one for one in self._store.records() if one.id == key_id), None)
-        except (StorageError, FormatError):
-            return None
-        good = record is not None and record.state(self._clock()) == "good"
-        return record.caller if good and record is not None else None
+                return known
+        if self._store is None:  # there were keys once
+            return Caller(key_id=key_id)
+        record = next((one for one in self._store.records() if one.id == key_id), None)
+        return record.caller if record is not None and record.state(self._clock()) == "good" else None
 
     def _find(self, key: str, store: KeyStore) -> Finding:
         try:

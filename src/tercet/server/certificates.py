@@ -46,7 +46,7 @@ class Certificates:
         states = self._states()
         if states == self._seen:
             return False
-        self._context()  # first for trial: a context that fails half way has a new certificate and the old key
+        self._context()  # first for trial: one that fails half way has a new certificate, the old key
         self.context.load_cert_chain(*self._files)
         self._seen = states
         return True

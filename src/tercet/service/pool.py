@@ -107,7 +107,7 @@ class ModelPool:
 
     @property
     def entries(self) -> list[ServedModel]:
-        """All that requests of the current caller may name: models that are ready, each before its adapters."""
+        """All that the current caller may name: the models that are ready, each before its adapters."""
         caller = current_caller()
         return [
             entry

@@ -47,8 +47,9 @@ class Service:
         self.settings = settings or ServiceSettings()
         self.metrics = ServiceMetrics()
         self.cache: ResponseCache | None = None
-        log = LogObserver(with_text=self.settings.log_prompts)
-        self._observers: list[GenerationObserver] = [MetricsObserver(self.metrics), log]
+        self._observers: list[GenerationObserver] = [MetricsObserver(self.metrics)]
+        if self.settings.log_requests:
+            self._observers.append(LogObserver(with_text=self.settings.log_prompts))
         self.pool = ModelPool(self.settings, metrics=self.metrics, observers=self._observers)
         self.supervisor = Supervisor(self.pool)
         self.health = Health(self)

@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tercet.security.identity import ANONYMOUS, Caller, calling
-from tercet.server.access import Access, Unauthenticated
+from tercet.server.access import Access, UnauthenticatedError
 from tercet.server.authorization import HEALTH_PATHS, RoleTable
 from tercet.server.errors import ApiError, error_response, note_error
 
@@ -23,8 +23,8 @@ __all__ = ["Authentication"]
 
 POLICY_VIOLATION = 1008
 """With which a WebSocket is closed (RFC 6455, 7.4.1)."""
-OPENED_BY_BROWSERS = frozenset({"/", "/dashboard.json"})
-"""Addresses at which a browser is told to ask its user for a key."""
+PAGE = "/"
+"""Where a browser is told to ask its user for a key; it then sends it with whatever the page asks for."""
 
 
 class Authentication:
@@ -54,7 +54,7 @@ class Authentication:
             caller = self._caller(scope)
         except ApiError as error:
             note_error(scope, error)
-            if isinstance(error, Unauthenticated):
+            if isinstance(error, UnauthenticatedError):
                 scope["state"]["blocked_detail"] = error.kind
             if scope["type"] == "http":
                 await error_response(error)(scope, receive, send)
@@ -73,7 +73,7 @@ class Authentication:
         path, method = scope["path"], scope.get("method", "")
         if self.open_health and path in HEALTH_PATHS and method in ("GET", "HEAD"):
             return ANONYMOUS
-        caller = self.access.caller_of(Headers(scope=scope), asks_browser=path in OPENED_BY_BROWSERS)
+        caller = self.access.caller_of(Headers(scope=scope), asks_browser=path == PAGE)
         if self.roles().needed(scope) == "admin" and not caller.is_admin:
             raise ApiError(403, "this is for operators: it takes the key of an admin", code="admin_required")
         return caller

@@ -62,7 +62,7 @@ class Origin:
         headers = Headers(scope=scope)
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
         if len(hosts) > 1 or not all(map(self._is_good_host, hosts)):
-            words = "the server does not answer to this name; start it with --allowed-host NAME if it is one of its own"
+            words = "the server does not answer to this name; if it is its own, start it with --allowed-host"
             await _refuse(scope, receive, send, ApiError(403, words, code="unknown_host"))
             return
         if not origins or _is_same(origins, hosts):
