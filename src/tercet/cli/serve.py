@@ -290,6 +290,8 @@ def serve(
         loading = f"Loading the model; listening at {url}"
         serving = f"Serving {', '.join(service.pool.names())} at {url}"
         console.told().print(loading if state == "listening" else serving)
+        if state == "listening" and settings.keys_file is not None:
+            console.told().print(f"Whoever calls needs one of the keys in {settings.keys_file}")
 
     try:
         serve(service, settings, opened, tell)

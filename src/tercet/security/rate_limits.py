@@ -16,7 +16,9 @@ counted in this process ("open").
 
 from __future__ import annotations
 
+import hmac
 import math
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -72,6 +74,8 @@ class RateLimits:
     ) -> None:
         self.fail_mode = fail_mode
         self._clock, self._wall_clock = clock, wall_clock
+        # A Redis that others read holds no address and no client's name. Servers that share it know its own.
+        self._secret = secrets.token_bytes(32) if storage == "memory" else storage.encode()
         self._own = WindowStorage(clock)
         self._ours = MovingWindowRateLimiter(self._own)
         self._shared: dict[Counted, RateLimiter] | None = None
@@ -107,6 +111,7 @@ class RateLimits:
                 f"the request may use {amount} {counted}, and a client has {limit} in a minute; "
                 "shorten the prompt or lower max_tokens"
             )
+        client = hmac.new(self._secret, client.encode("utf-8", "surrogatepass"), "sha256").hexdigest()[:32]
         item = RateLimitItemPerMinute(limit, namespace=f"tercet:{counted}")
         if self._shared is not None:
             try:

@@ -54,6 +54,8 @@ class ServiceSettings:
 
     log_prompts: bool = False
     """Whether what people ask and what the model answers is written to the log. Otherwise none of it is."""
+    log_requests: bool = True
+    """Whether the log has a line for each request: ids and counts."""
     warm_up: bool = True
     """Whether a model answers a short prompt before it takes requests: its pages and kernels are touched."""
 

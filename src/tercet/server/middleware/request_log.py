@@ -32,9 +32,10 @@ LOG = logging.getLogger("tercet.access")
 class RequestLog:
     """See the module."""
 
-    def __init__(self, app: ASGIApp, count: Callable[[int], None]) -> None:
+    def __init__(self, app: ASGIApp, count: Callable[[int], None], writes: bool = True) -> None:
         self.app = app
         self.count = count
+        self.writes = writes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
@@ -72,7 +73,7 @@ class RequestLog:
                 status = CLIENT_GONE
             self.count(status or 500)
             polled = scope["path"] in QUIET_PATHS or scope["path"].startswith("/page/")
-            quiet = polled and status < 400
+            quiet = (polled and status < 400) or not self.writes
             LOG.log(
                 logging.DEBUG if quiet else logging.INFO,
                 "request",
