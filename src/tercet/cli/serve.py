@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from tercet.cli import access_options, audit_options, console, options, security_options, settings_file
+from tercet.cli import (
+    access_options,
+    audit_options,
+    console,
+    limit_options,
+    options,
+    security_options,
+    settings_file,
+)
+from tercet.cli.serve_settings import server_settings, service_settings
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 
@@ -120,6 +129,14 @@ def serve(
         int,
         typer.Option("--max-connections", min=1, help="Connections at one time.", rich_help_panel=LIMITS),
     ] = 1024,
+    max_queued_tokens: limit_options.MaxQueuedTokens = 65_536,
+    first_token_timeout: limit_options.FirstTokenTimeout = None,
+    max_cached_responses: limit_options.MaxCachedResponses = 1_024,
+    max_file: limit_options.MaxFile = 512 * 1024 * 1024,
+    max_uploading: limit_options.MaxUploading = 256 * 1024 * 1024,
+    max_header_bytes: limit_options.MaxHeaderBytes = 32 * 1024,
+    max_headers: limit_options.MaxHeaders = 100,
+    keep_alive: limit_options.KeepAlive = 30.0,
     drain: Annotated[
         float,
         typer.Option(
@@ -226,61 +243,12 @@ def serve(
     for module in ("fastapi", "uvicorn", "structlog", "prometheus_client"):
         optional_import(module, "server")
     from tercet.server.serving import leave, listen, serve
-    from tercet.server.settings import ServerSettings
     from tercet.service.logs import configure
     from tercet.service.service import Service
-    from tercet.service.settings import ServiceSettings
 
     options.demand_trust(model_trust, model_key)
-    service = Service(
-        ServiceSettings(
-            models={alias or "": model},
-            llm=options.given(
-                threads=threads,
-                isa=isa,
-                level=level,
-                scenario=scenario,
-                speculation=speculation,
-                draft=draft,
-                max_context=context,
-                adapters=options.adapters(lora) or None,
-            ),
-            max_concurrent=max_concurrent,
-            max_queued_requests=max_queued,
-            timeout_seconds=request_timeout,
-            response_cache=response_cache,
-            cache_ttl_seconds=response_cache_ttl,
-            log_requests=log_requests is not False,
-            log_prompts=log_prompts,
-        )
-    )
-    settings = ServerSettings(
-        host=host,
-        port=port,
-        max_body_bytes=max_body,
-        header_timeout_seconds=header_timeout,
-        upload_timeout_seconds=upload_timeout,
-        write_timeout_seconds=write_timeout,
-        max_connections=max_connections,
-        drain_seconds=drain,
-        drain_delay_seconds=drain_delay,
-        keys_file=access_options.keys_file(keys),
-        allow_unauthenticated=allow_unauthenticated,
-        open_health=open_health,
-        allowed_hosts=tuple(allowed_host or ()),
-        cors_origins=tuple(cors_origin or ()),
-        tls_certificate=tls_cert,
-        tls_key=tls_key,
-        security_profile=security_profile,
-        security=security_options.changes(call.params),
-        content_policy=content_policy,
-        batch_folder=batch_dir,
-        adapter_folder=lora_dir,
-        audit_folder=audit_dir,
-        audit_files=audit_files,
-        audit_file_bytes=audit_file_bytes,
-        security_key_file=audit_options.key_file(security_key, audit_dir),
-    )
+    service = Service(service_settings(call.params))
+    settings = server_settings(call.params)
     logs = configure(log_level, log_file)
     opened = listen(settings)
     shown = f"[{host}]" if ":" in host else host
