@@ -193,7 +193,7 @@ class Chaos:
 
     async def _one_of_many(self, client: httpx.AsyncClient, number: int) -> None:
         body = {"prompt": f"{number} little dogs", "max_tokens": 8, "temperature": 0}
-        with contextlib.suppress(httpx.TransportError):
+        with contextlib.suppress(httpx.TransportError, Refused):
             self._check(await client.post("/v1/completions", json=body))
 
     async def _is_beyond_help(self, replica: Replica) -> bool:
