@@ -3,7 +3,7 @@
 ./dev test-long tests/long/test_fuzzing.py           about 20 minutes on two cores
 TERCET_FUZZ_SECONDS=3600 ./dev test-long tests/long/test_fuzzing.py
 
-What breaks something is left in tests/fuzz/found, and its name is in the failure; mended, it joins the corpus.
+What breaks something stays in tests/fuzz/found, and its name is in the failure; mended, it joins the corpus.
 """
 
 from __future__ import annotations
