@@ -112,7 +112,9 @@ class ServerSettings:
         """
         if not security.enable_content_filtering:
             return None
-        return open_policies(self.content_policy)
+        policies = open_policies(self.content_policy)
+        policies.of(None).open()
+        return policies
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

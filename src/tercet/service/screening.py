@@ -81,6 +81,8 @@ class ContentGuard:
         """
         if self._policy is None and not self._sanitize:
             return request
+        if self._policy is not None and not self._policy.is_open:
+            await asyncio.to_thread(self._policy.open)
         if num_characters(request) <= QUICK_CHARACTERS:
             return self.screened(request, tokenizer)
         return await asyncio.to_thread(self.screened, request, tokenizer)

@@ -55,11 +55,13 @@ class PersonalData:
             if importlib.util.find_spec(module) is None:
                 optional_import(module, "pii")
         self.categories = categories
+        self.is_open = False
 
     def open(self) -> None:
         """Import Presidio now."""
         for category in self.categories:
             _recognizer(category)
+        self.is_open = True
 
     def scan(self, text: str, begin: int, final: bool) -> Scan:
         """See `ContentFilter.scan`."""

@@ -42,6 +42,21 @@ class Policy:
     prompt: Direction
     response: Direction
 
+    @property
+    def is_open(self) -> bool:
+        """Whether its filters can work at once."""
+        return all(getattr(content, "is_open", True) for content in self._filters)
+
+    def open(self) -> None:
+        """Have those filters ready that take seconds for it (they have `open` and `is_open`)."""
+        for content in self._filters:
+            if not getattr(content, "is_open", True):
+                content.open()  # type: ignore[attr-defined]
+
+    @property
+    def _filters(self) -> tuple[ContentFilter, ...]:
+        return (*self.prompt.filters, *self.response.filters)
+
 
 class ContentPolicies:
     """Policies by name, and the one that holds where nobody names one.

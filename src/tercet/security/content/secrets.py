@@ -16,7 +16,7 @@ def _key(name: str, regex: str, *prefixes: str, reach: int = 512) -> Pattern:
 
 SECRET_PATTERNS: tuple[Pattern, ...] = (
     _key("openai", r"sk-[A-Za-z0-9_-]{20,256}", "sk-"),
-    _key("tercet", r"tc-[A-Za-z0-9_-]{20,256}", "tc-"),
+    _key("tercet", r"tct_[0-9a-f]{12}_[0-9a-f]{48}\b", "tct_"),
     _key("aws", r"(?:AKIA|ASIA)[A-Z0-9]{16}\b", "AKIA", "ASIA"),
     _key("github", r"gh[pousr]_[A-Za-z0-9]{36,255}", "ghp_", "gho_", "ghu_", "ghs_", "ghr_"),
     _key("github_fine_grained", r"github_pat_[A-Za-z0-9_]{22,255}", "github_pat_"),
