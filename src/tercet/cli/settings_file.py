@@ -149,7 +149,8 @@ def _checked(what: str, value: Any, kind: type) -> Any:
     if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
         shown = json.dumps(value)
         raise ParameterError(f"{what} is {words}, not {shown if len(shown) <= 60 else shown[:60] + '...'}")
-    return value
+    # As it would stand on the command line, whose options have parsers of their own.
+    return value if isinstance(value, bool) else str(value)
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
