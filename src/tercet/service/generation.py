@@ -127,6 +127,9 @@ class Generation(AsyncIterator[TokenEvent]):
         except TercetError as error:
             self._settle("deadline" if isinstance(error, DeadlineError) else "error", error)
             raise
+        except MemoryError as error:  # the next one may have it again
+            self._settle("error", error)
+            raise
         except Exception as fault:
             failed = GenerationError(
                 "the answer failed inside, and nothing is wrong with the request; the log says more"
