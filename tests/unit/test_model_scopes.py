@@ -100,7 +100,7 @@ def test_whether_there_is_a_model_outside_the_scope_is_not_told(pool: ModelPool)
         assert words[0] == words[1]
     with (
         calling(caller("one", "gone")),
-        pytest.raises(ModelNotFoundError, match="there are one, clerk, poet$"),
+        pytest.raises(ModelNotFoundError, match=r"there are one, clerk, poet$"),
     ):
         pool.get("gone")
 

@@ -104,7 +104,7 @@ def test_every_route_is_in_the_table_once(app: FastAPI) -> None:
 
 
 def test_no_route_answers_without_a_key(app: FastAPI, user: str) -> None:
-    """Of the real application, with all methods that a route has and those that it has not, aliases as well."""
+    """Of the real application, with methods that a route has and such that it has not, aliases as well."""
     seen = 0
     for route, path in addresses(app):
         for method in sorted({*(route.methods or ()), "GET", "OPTIONS"}):
@@ -128,7 +128,7 @@ def test_no_method_and_no_spelling_gets_by(app: FastAPI, method: str, path: str)
 
 
 def test_what_is_added_later_is_closed_too(app: FastAPI, user: str, admin: str) -> None:
-    """A mounted application, a WebSocket, a router with a prefix and a plain route: 401, and 403 for users."""
+    """A mounted application, a router with a prefix and a plain route: 401, and 403 for users."""
 
     async def words(request: Any) -> PlainTextResponse:
         return PlainTextResponse("in")
