@@ -44,6 +44,19 @@ def describe_class(value: type, with_methods: bool = True) -> str:
     return "\n".join(lines)
 
 
+def field_descriptions(value: type) -> dict[str, str]:
+    """What the strings below the fields of a dataclass say, by the names of the fields."""
+    module = sys.modules[value.__module__]
+    tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
+    node = next(part for part in tree.body if isinstance(part, ast.ClassDef) and part.name == value.__name__)
+    found = {}
+    for part, following in zip(node.body, node.body[1:], strict=False):
+        told = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+        if isinstance(part, ast.AnnAssign) and told:
+            found[ast.unparse(part.target)] = " ".join(str(following.value.value).split())
+    return found
+
+
 def field_rows(node: ast.ClassDef) -> list[str]:
     """The public fields of a dataclass as table rows; a string below a field is its description."""
     rows = []

@@ -17,6 +17,7 @@ from pathlib import Path
 from describe_commands import command_line
 from describe_formats import verified_formats
 from describe_python import describe_class, python_names
+from describe_settings import serve_settings
 from prose import paragraph
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,12 +34,12 @@ VARIABLES = {
     "TERCET_DEBUG": "Set to `1`, errors of the command line keep their traceback, as with `tercet --debug`.",
     "TERCET_ISA": "Forces an instruction set, for example `reference` or `avx2`. One that the processor or "
     "the build lacks is an error that lists what there is; `tercet doctor` prints the choice and its reason.",
-    "TERCET_KEYS": "The file of API keys, as `--keys` of `tercet serve` and `tercet keys`.",
     "TERCET_MODEL_KEYS": "Files with public keys of minisign, separated as in `PATH`: who may sign for a "
     "model. The same as `--model-key`.",
     "TERCET_MODEL_TRUST": "What opening a model demands: `checked` (the default: where there is a manifest, "
     "the files are as it says), `manifest` (there is one) or `signed` (by one of `TERCET_MODEL_KEYS`). The "
     "same as `--model-trust`.",
+    "TERCET_SERVE_": "The beginning of the names of all [settings of `tercet serve`](settings.md).",
 }
 
 
@@ -171,6 +172,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "python.md": python_names,
     "errors.md": errors,
     "metrics.md": metrics,
+    "settings.md": serve_settings,
     "environment.md": environment_variables,
     "file-format.md": file_format,
     "shapes.md": shapes,

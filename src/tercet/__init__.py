@@ -14,15 +14,21 @@ TYPE_CHECKING = False  # type checkers take it for true by its name, and importi
 if TYPE_CHECKING:
     from tercet.errors import (
         ChecksumError,
+        ContentFilteredError,
         ContextLengthError,
         DeadlineError,
         FormatError,
+        GenerationError,
+        InvalidInputError,
         IsaError,
         MemoryLimitError,
         MissingExtraError,
         ModelNotFoundError,
         OverloadedError,
         ParameterError,
+        RateLimitError,
+        ResponseFilteredError,
+        SecurityError,
         StorageError,
         TercetError,
         TrainingError,
@@ -34,7 +40,9 @@ if TYPE_CHECKING:
     from tercet.llm import LLM, GenerationResult
     from tercet.models.config import ModelConfig
     from tercet.sampling.params import SamplingParams
+    from tercet.security.config import SecurityConfig
     from tercet.service.async_llm import AsyncLLM
+    from tercet.service.secure_llm import SecureLLM
     from tercet.service.text_request import TextRequest, TextResponse
     from tercet.tokenization.tokenizer import Tokenizer
 
@@ -44,11 +52,14 @@ __all__ = [
     "LLM",
     "AsyncLLM",
     "ChecksumError",
+    "ContentFilteredError",
     "ContextLengthError",
     "DeadlineError",
     "FineTuner",
     "FormatError",
+    "GenerationError",
     "GenerationResult",
+    "InvalidInputError",
     "IsaError",
     "MemoryLimitError",
     "MissingExtraError",
@@ -56,7 +67,12 @@ __all__ = [
     "ModelNotFoundError",
     "OverloadedError",
     "ParameterError",
+    "RateLimitError",
+    "ResponseFilteredError",
     "SamplingParams",
+    "SecureLLM",
+    "SecurityConfig",
+    "SecurityError",
     "StorageError",
     "TercetError",
     "TextRequest",
@@ -76,6 +92,8 @@ _MODULES = {
     "GenerationResult": "tercet.llm",
     "ModelConfig": "tercet.models.config",
     "SamplingParams": "tercet.sampling.params",
+    "SecureLLM": "tercet.service.secure_llm",
+    "SecurityConfig": "tercet.security.config",
     "TextRequest": "tercet.service.text_request",
     "TextResponse": "tercet.service.text_request",
     "Tokenizer": "tercet.tokenization.tokenizer",

@@ -17,6 +17,7 @@
     ├── OverloadedError            more requests wait than may wait; it says when to try again
     ├── DeadlineError              a request did not finish, or did not begin to answer, within its time
     ├── UnavailableError           a model or the service is loading, draining or out of order
+    ├── ForbiddenError             whoever asks may not: the key is not for this model, or not for operators
     ├── SecurityError              the security settings refuse it; `code` is a word in capitals for programs
     │   ├── RateLimitError         too many requests or tokens in a minute, or at one time
     │   ├── InvalidInputError      an input is longer, deeper or otherwise more than it may be (also a ValueError)
@@ -38,6 +39,7 @@ __all__ = [
     "ContentFilteredError",
     "ContextLengthError",
     "DeadlineError",
+    "ForbiddenError",
     "FormatError",
     "GenerationError",
     "HubError",
@@ -142,6 +144,10 @@ class UnavailableError(TercetError):
     """A model or the service cannot take requests now: it is loading, draining or out of order."""
 
 
+class ForbiddenError(TercetError):
+    """Whoever asks may not have it: an API key is for other models, or not for operators."""
+
+
 class SecurityError(TercetError):
     """The settings of `tercet.security` refuse a request; `code` says by which rule."""
 
@@ -169,9 +175,13 @@ class InvalidInputError(SecurityError, ValueError):
 
 
 class ContentFilteredError(SecurityError):
-    """A prompt was refused by the content filters."""
+    """A prompt was refused by the content filters; `param` is the field, where there is one."""
 
     code = "CONTENT_FILTERED"
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
 
 
 class ResponseFilteredError(SecurityError):

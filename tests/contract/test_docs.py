@@ -145,7 +145,7 @@ def test_every_package_and_folder_stands_on_the_map() -> None:
 def test_every_command_has_a_guide() -> None:
     from tercet.cli.app import COMMANDS
 
-    guides = "".join(page.read_text(encoding="utf-8") for page in (DOCS / "guides").glob("*.md"))
+    guides = "".join(page.read_text(encoding="utf-8") for page in (DOCS / "guides").rglob("*.md"))
     assert not [command for command in COMMANDS if f"tercet {command}" not in guides]
 
 

@@ -143,16 +143,17 @@ def refuses_connections(server: Server) -> bool:
 
 
 def test_a_drain_lets_requests_finish(serve: Callable[..., Server]) -> None:
-    server = serve("--drain-delay", "1")
-    reader = Reader(server, max_tokens=300, ignore_eos=True)
-    server.process.send_signal(signal.SIGTERM)
-    time.sleep(0.3)
+    server = serve("--drain-delay", "3")  # of which a busy machine may need a part
     with server.client() as client:
-        assert client.get("/livez").status_code == 200
-        ready = client.get("/readyz")
+        assert client.get("/readyz").status_code == 200
+        reader = Reader(server, max_tokens=300, ignore_eos=True)
+        server.process.send_signal(signal.SIGTERM)
+        while (ready := client.get("/readyz")).status_code == 200:
+            time.sleep(0.01)
         assert ready.status_code == 503
         assert "draining" in ready.json()["error"]["message"]
         assert client.post("/v1/completions", json=COMPLETION).status_code == 503
+        assert client.get("/livez").status_code == 200
     server.wait(0)
     reader.join(20)
     assert reader.events[-1] == "[DONE]"

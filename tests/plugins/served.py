@@ -43,7 +43,7 @@ class Server:
             env=environment(**variables),
         )
         try:
-            self.base_url = self._wait_for(r"listening at (http://\S+)")
+            self.base_url = self._wait_for(r"listening at (https?://\S+)")
             if wait:
                 self._wait_for(r"Serving (.*) at ")
         except BaseException:

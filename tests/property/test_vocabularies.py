@@ -5,47 +5,19 @@ What damaged files do is in test_damaged_bytes.py.
 
 from __future__ import annotations
 
-import functools
 import re
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from known_tokenizers import VOCABULARIES
 from tercet.tokenization import ChatTemplate, IncrementalDecoder, Tokenizer
-from tercet.tokenization.gguf_vocab import read_gguf_vocabulary
-from tercet.tokenization.model_file import read_tokenizer_model
-from tercet.tokenization.tiktoken_model import read_tiktoken_model
-from tercet.tokenization.vocabulary import Vocabulary
-from tiny_models import CONTROL_TOKENS, tiny_tokenizer_json
-from vocabularies import (
-    gguf_of_sentencepiece,
-    gguf_vocabulary,
-    sentencepiece_model,
-    tiktoken_ranks,
-)
+from tiny_models import CONTROL_TOKENS
 
 CONTROL = [*CONTROL_TOKENS, "<unk>", "<s>", "</s>", "<|im_end|>", "<start_of_turn>", "<0x41>", "<0x0A>"]
 
 
-@functools.cache
-def joined_model() -> bytes:
-    symbols = "<|im_end|>,<start_of_turn>"
-    return sentencepiece_model(remove_extra_whitespaces=False, user_defined_symbols=symbols)
-
-
-VOCABULARIES: dict[str, Callable[[], Vocabulary]] = {
-    "gguf, merged": lambda: read_gguf_vocabulary(gguf_vocabulary()),
-    "gguf, whole words": lambda: read_gguf_vocabulary(gguf_vocabulary(pre="llama-bpe")),
-    "gguf, joined": lambda: read_gguf_vocabulary(gguf_of_sentencepiece(joined_model())),
-    "sentencepiece": lambda: read_tokenizer_model(joined_model()),
-    "sentencepiece, unigram": lambda: read_tokenizer_model(
-        sentencepiece_model("unigram", remove_extra_whitespaces=False)
-    ),
-    "tokenizer.json": lambda: Vocabulary(tiny_tokenizer_json()),
-    "tiktoken": lambda: read_tiktoken_model(tiktoken_ranks(), control_tokens=CONTROL_TOKENS),
-}
 PARTS = [*CONTROL, *(token[:n] for token in CONTROL for n in range(1, len(token)))]
 # A literal ▁ is a blank to sentencepiece, so that it cannot come back.
 texts = st.text(st.characters(codec="utf-8", exclude_characters="▁"), max_size=12)

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tercet.errors import FormatError, ParameterError, StorageError
 from tercet.security.api_keys import KeyStore, looks_like_key
 from tercet.security.identity import LOCAL, Caller, calling, current_caller
+from tercet.security.key_record import read_records
 
 NOW = 1_763_900_000.0
 
@@ -219,6 +222,32 @@ def test_damage_lets_nobody_in_and_says_where(store: KeyStore, line: bytes) -> N
     assert store.path.read_bytes() == before + line
     store.path.write_bytes(before)
     assert store.find(key).caller is not None
+
+
+CREATED = {
+    "event": "created",
+    "id": "0" * 12,
+    "name": "x",
+    "sha256": "0" * 64,
+    "role": "user",
+    "created_at": 1,
+}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from([*CREATED, "models", "expires_at", "policy", "more"]),
+        st.none() | st.integers() | st.text() | st.lists(st.text()),
+    )
+)
+def test_any_line_is_a_record_or_an_error(changes: dict[str, object]) -> None:
+    line = json.dumps({**CREATED, **changes}).encode() + b"\n"
+    try:
+        records = read_records(line, "here")
+    except FormatError:
+        return
+    assert len(records) == 1
 
 
 def test_a_file_that_is_gone_lets_nobody_in(store: KeyStore) -> None:

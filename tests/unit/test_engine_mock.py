@@ -15,8 +15,9 @@ from tercet.engine.kv_blocks import KvBlockPool
 from tercet.engine.mock import EngineDeath, Faults, MockRunner, inject
 from tercet.engine.plan import StepLimits
 from tercet.engine.request import Request
-from tercet.errors import UnavailableError
+from tercet.errors import GenerationError, UnavailableError
 from tercet.sampling.params import SamplingParams
+from tercet.server.errors import from_exception
 
 
 def request(prompt: list[int], max_tokens: int = 6) -> Request:
@@ -98,3 +99,24 @@ def test_faults_of_a_real_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     with LLM(threads=1) as llm:
         assert text == llm.generate("Once upon a time", max_tokens=5, temperature=0).text
+
+
+def test_no_number_among_the_logits_fails_its_request_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows of others in the same step are theirs, and the engine goes on."""
+    with LLM() as llm:
+        expected = llm.generate(["Once upon a time", "One day"], max_tokens=12, temperature=0)
+    monkeypatch.setattr(opening, "Runner", opening.Runner)  # what inject puts there is taken back
+    inject(Faults(nan_at_step=5))
+    with LLM() as llm:
+        requests = [
+            llm.request(llm.prompt_tokens(prompt), SamplingParams(temperature=0, max_tokens=12))
+            for prompt in ("Once upon a time", "One day")
+        ]
+        with pytest.raises(GenerationError, match="the largest logit of the model is NaN"):
+            llm.engine.complete(requests)
+        assert (from_exception(requests[0].error or OSError()).status, requests[1].error) == (500, None)
+        while not requests[1].finished:
+            llm.engine.advance(requests[1])
+        assert requests[1].generated_ids == expected[1].token_ids
+        assert llm.generate("Once upon a time", max_tokens=12, temperature=0).text == expected[0].text
+        assert llm.engine.pool.num_owned == 0

@@ -17,6 +17,7 @@ from tercet.errors import (
     FormatError,
     ModelNotFoundError,
     ParameterError,
+    StorageError,
     TercetError,
     UntrustedModelError,
 )
@@ -83,6 +84,16 @@ def test_a_folder_has_no_file_that_nobody_vouches_for(folder: Path) -> None:
     (folder / "chat_template.jinja").write_text("{{ 'new' }}")
     with pytest.raises(UntrustedModelError, match=r"chat_template\.jinja"):
         check_provenance(folder)
+
+
+def test_a_link_to_a_folder_brings_in_nothing(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "config.json").write_text("{}")
+    (folder / "2_Dense").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    with pytest.raises(UntrustedModelError, match="2_Dense"):
+        check_provenance(folder)
+    with pytest.raises((FormatError, StorageError)):
+        make_manifest(folder)
 
 
 def test_a_missing_file_is_missed(folder: Path) -> None:

@@ -21,7 +21,8 @@ DAY = 86_400.0
 
 
 def collected() -> tuple[SecurityEvents, list[SecurityEvent]]:
-    events, seen = SecurityEvents(lambda: 5.0), []
+    events = SecurityEvents(lambda: 5.0)
+    seen: list[SecurityEvent] = []
     events.subscribe(seen.append)
     return events, seen
 
@@ -64,7 +65,7 @@ def test_kinds_and_reasons_are_closed_sets() -> None:
         ("request.blocked", {}),
         ("request.blocked", {"reason": "mood"}),
         ("request.processed", {"Name": 1}),
-        ("request.processed", {f"field_{number}": 1 for number in range(21)}),
+        ("request.processed", {f"field_{number}": 1 for number in range(41)}),
     ):
         with pytest.raises(ParameterError):
             events.emit(kind, **fields)  # type: ignore[arg-type]
@@ -100,8 +101,9 @@ def test_the_secret_is_made_once_and_is_nobody_elses(tmp_path: Path) -> None:
         file.write_bytes(content)
         with pytest.raises(FormatError):
             load_secret(file)
+    assert len(load_secret(tmp_path / "new" / "secret")) == 32
     with pytest.raises(StorageError):
-        load_secret(tmp_path / "none" / "secret")
+        load_secret(file / "secret")
     with pytest.raises(StorageError):
         load_secret(tmp_path / "other", make=False)
     assert not (tmp_path / "other").exists()

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet import SamplingParams
-from tercet.errors import ParameterError, StorageError, TercetError
+from tercet.errors import GenerationError, ParameterError, StorageError, TercetError
 from tercet.service import logs
 from tercet.service.request import GenerationRequest
 from tercet.service.service import Service
@@ -150,6 +150,28 @@ def test_requests_are_told_of_and_their_text_is_not(tiny_model_file: Path, conso
     assert (refused["request_id"], refused["kind"]) == ("two", "context_length")
 
 
+def test_texts_are_logged_when_that_is_asked_for(tiny_model_file: Path, console: io.StringIO) -> None:
+    greedy = SamplingParams(temperature=0, max_tokens=4, ignore_eos=True)
+    answers: list[str] = []
+
+    async def work() -> None:
+        models = {"tiny": str(tiny_model_file)}
+        async with Service(ServiceSettings(models=models, llm={"threads": 1}, log_prompts=True)) as service:
+            for asked in (
+                GenerationRequest(prompt="one\ntwo", params=greedy),
+                GenerationRequest(messages=[{"role": "user", "content": "three"}], params=greedy),
+            ):
+                answers.append((await (await service.submit(asked)).result()).text)
+
+    log = logs.configure(console=console)
+    asyncio.run(work())
+    log.close()
+    lines = [line for line in objects(console.getvalue()) if line["event"] == "request finished"]
+    assert [line["text"] for line in lines] == answers
+    assert lines[0]["prompt"] == "one\ntwo"
+    assert json.loads(lines[1]["prompt"]) == [{"role": "user", "content": "three"}]
+
+
 def test_a_bug_is_told_with_its_place_and_without_its_words(
     tiny_model_file: Path, console: io.StringIO
 ) -> None:
@@ -161,7 +183,7 @@ def test_a_bug_is_told_with_its_place_and_without_its_words(
                 raise ZeroDivisionError("xyzzy")
 
             service.pool.get().llm.engine.runner.run = failing  # type: ignore[assignment, method-assign]
-            with pytest.raises(ZeroDivisionError):
+            with pytest.raises(GenerationError):
                 await (await service.submit(GenerationRequest(prompt="a"))).result()
 
     log = logs.configure(console=console)

@@ -18,6 +18,7 @@ COMMANDS = (
     "chat",
     "batch",
     "serve",
+    "audit",
     "keys",
     "monitor",
     "pull",

@@ -45,6 +45,11 @@ def error_border(debug: bool) -> Iterator[None]:
             traceback.print_exc()
         _complain(str(error))
         _exit(error.exit_code)
+    except MemoryError:
+        if debug:
+            traceback.print_exc()
+        _complain("there is not enough memory for this; ask for less, or let the process have more")
+        _exit(2)
     except Exception as error:
         if debug:
             traceback.print_exc()

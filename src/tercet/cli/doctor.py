@@ -1,8 +1,9 @@
-"""`tercet doctor`: what this machine can do, and whether the installation does it right."""
+"""`tercet doctor`: what this machine can do, and whether the installation does it right and safely."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,14 +18,39 @@ app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 
 
 @app.command()
-def doctor(threads: options.Threads = None, isa: options.Isa = None, json: options.Json = False) -> None:
+def doctor(
+    threads: options.Threads = None,
+    isa: options.Isa = None,
+    json: options.Json = False,
+    security: Annotated[
+        bool,
+        typer.Option(
+            "--security", help="Instead, say what is weak about the settings that `tercet serve` would have."
+        ),
+    ] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            help="With --security: the file of settings, as for `tercet serve`; TERCET_SERVE_... count, too.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
     """Check this machine and this installation.
 
     Shows the processor, the chosen instruction set and why, the kernel of each operation with its self-test
     and the measured limits, and tries the shipped model.
 
-    Exits with 1 if something does not work as it should.
+    Exits with 1 if something does not work as it should, or a setting is weak.
     """
+    if security:
+        from tercet.cli.security_report import report
+
+        report(config, json)
+        return
+    if config is not None:
+        raise typer.BadParameter("the file of settings is looked at with --security", param_hint="--config")
     from tercet.bench.diagnosis import diagnose
     from tercet.cli import console
 

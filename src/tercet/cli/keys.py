@@ -21,10 +21,8 @@ File = Annotated[
     Path | None,
     typer.Option(
         "--keys",
-        envvar="TERCET_KEYS",
-        show_envvar=False,
         metavar="FILE",
-        help="The file of keys (default: keys.jsonl in the folder of settings; `tercet keys list` names it).",
+        help="The file of keys (default: keys.jsonl in the folder of settings, which TERCET_CONFIG names).",
         show_default=False,
     ),
 ]

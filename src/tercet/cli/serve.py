@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from tercet.cli import console, options
+from tercet.cli import (
+    access_options,
+    audit_options,
+    console,
+    limit_options,
+    options,
+    security_options,
+    settings_file,
+)
+from tercet.cli.serve_settings import server_settings, service_settings
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 
@@ -15,17 +24,21 @@ NETWORK = "Network"
 LIMITS = "Limits"
 
 
-@app.command()
+@app.command(cls=settings_file.Configured, context_settings=settings_file.CONTEXT)
 def serve(
+    call: typer.Context,
     model: Annotated[
         str | None,
-        typer.Argument(help="Name or path of the model (default: the one that ships with the package)."),
+        typer.Argument(
+            help="Name or path of the model (default: the one that ships with the package).",
+            envvar=settings_file.PREFIX + "MODEL",
+        ),
     ] = None,
     host: Annotated[
         str,
         typer.Option(
             "--host",
-            help="Address to listen at; 0.0.0.0 is every one, and there is no password.",
+            help="Address to listen at; 0.0.0.0 is every one, which takes --keys.",
             rich_help_panel=NETWORK,
         ),
     ] = "127.0.0.1",
@@ -116,6 +129,14 @@ def serve(
         int,
         typer.Option("--max-connections", min=1, help="Connections at one time.", rich_help_panel=LIMITS),
     ] = 1024,
+    max_queued_tokens: limit_options.MaxQueuedTokens = 65_536,
+    first_token_timeout: limit_options.FirstTokenTimeout = None,
+    max_cached_responses: limit_options.MaxCachedResponses = 1_024,
+    max_file: limit_options.MaxFile = 512 * 1024 * 1024,
+    max_uploading: limit_options.MaxUploading = 256 * 1024 * 1024,
+    max_header_bytes: limit_options.MaxHeaderBytes = 32 * 1024,
+    max_headers: limit_options.MaxHeaders = 100,
+    keep_alive: limit_options.KeepAlive = 30.0,
     drain: Annotated[
         float,
         typer.Option(
@@ -160,6 +181,11 @@ def serve(
             "--log-file", help="A file for the log besides stderr; rotated at 10 MiB.", show_default=False
         ),
     ] = None,
+    log_prompts: audit_options.LogPrompts = False,
+    audit_dir: audit_options.AuditDir = None,
+    audit_files: audit_options.AuditFiles = 20,
+    audit_file_bytes: audit_options.AuditFileBytes = 10 * 1024 * 1024,
+    security_key: audit_options.SecurityKey = None,
     threads: options.Threads = None,
     isa: options.Isa = None,
     level: options.Level = None,
@@ -167,6 +193,33 @@ def serve(
     speculation: options.Speculation = None,
     draft: options.Draft = None,
     lora: options.Lora = None,
+    config: settings_file.Config = None,
+    security_profile: security_options.SecurityProfile = None,
+    max_input_length: security_options.MaxInputLength = None,
+    max_output_tokens: security_options.MaxOutputTokens = None,
+    rate_limit_requests_per_minute: security_options.RateLimitRequests = None,
+    rate_limit_tokens_per_minute: security_options.RateLimitTokens = None,
+    rate_limit_storage: security_options.RateLimitStorage = None,
+    rate_limit_fail_mode: security_options.RateLimitFailMode = None,
+    max_parallel_requests: security_options.MaxParallelRequests = None,
+    max_choices: security_options.MaxChoices = None,
+    max_stop_sequences: security_options.MaxStopSequences = None,
+    max_stop_length: security_options.MaxStopLength = None,
+    max_logit_bias: security_options.MaxLogitBias = None,
+    max_schema_bytes: security_options.MaxSchemaBytes = None,
+    max_schema_depth: security_options.MaxSchemaDepth = None,
+    max_regex_length: security_options.MaxRegexLength = None,
+    enable_content_filtering: security_options.ContentFiltering = None,
+    content_policy: security_options.ContentPolicy = "block",
+    log_requests: security_options.LogRequests = None,
+    sanitize_inputs: security_options.SanitizeInputs = None,
+    keys: access_options.Keys = None,
+    allow_unauthenticated: access_options.AllowUnauthenticated = False,
+    open_health: access_options.OpenHealth = False,
+    allowed_host: access_options.AllowedHost = None,
+    cors_origin: access_options.CorsOrigin = None,
+    tls_cert: access_options.TlsCert = None,
+    tls_key: access_options.TlsKey = None,
     model_trust: options.ModelTrust = None,
     model_key: options.ModelKey = None,
     context: Annotated[
@@ -182,62 +235,31 @@ def serve(
 ) -> None:
     """Serve a model over HTTP: the routes of OpenAI, llama.cpp and Ollama, and a page to chat at.
 
-    The port is open at once, and requests get 503 until the model is loaded. Without a password: let only
-    those reach the port who may use it.
+    The port is open at once, and requests get 503 until the model is loaded. Whoever may call has a key of
+    `tercet keys create`; without any, only programs of this machine reach the port.
     """
     from tercet.environment import optional_import
 
     for module in ("fastapi", "uvicorn", "structlog", "prometheus_client"):
         optional_import(module, "server")
     from tercet.server.serving import leave, listen, serve
-    from tercet.server.settings import ServerSettings
     from tercet.service.logs import configure
     from tercet.service.service import Service
-    from tercet.service.settings import ServiceSettings
 
     options.demand_trust(model_trust, model_key)
-    service = Service(
-        ServiceSettings(
-            models={alias or "": model},
-            llm=options.given(
-                threads=threads,
-                isa=isa,
-                level=level,
-                scenario=scenario,
-                speculation=speculation,
-                draft=draft,
-                max_context=context,
-                adapters=options.adapters(lora) or None,
-            ),
-            max_concurrent=max_concurrent,
-            max_queued_requests=max_queued,
-            timeout_seconds=request_timeout,
-            response_cache=response_cache,
-            cache_ttl_seconds=response_cache_ttl,
-        )
-    )
-    settings = ServerSettings(
-        host=host,
-        port=port,
-        max_body_bytes=max_body,
-        header_timeout_seconds=header_timeout,
-        upload_timeout_seconds=upload_timeout,
-        write_timeout_seconds=write_timeout,
-        max_connections=max_connections,
-        drain_seconds=drain,
-        drain_delay_seconds=drain_delay,
-        batch_folder=batch_dir,
-        adapter_folder=lora_dir,
-    )
+    service = Service(service_settings(call.params))
+    settings = server_settings(call.params)
     logs = configure(log_level, log_file)
     opened = listen(settings)
     shown = f"[{host}]" if ":" in host else host
-    url = f"http://{shown}:{opened.getsockname()[1]}"
+    url = f"http{'' if tls_cert is None else 's'}://{shown}:{opened.getsockname()[1]}"
 
     def tell(state: str) -> None:
         loading = f"Loading the model; listening at {url}"
         serving = f"Serving {', '.join(service.pool.names())} at {url}"
         console.told().print(loading if state == "listening" else serving)
+        if state == "listening" and settings.keys_file is not None:
+            console.told().print(f"Whoever calls needs one of the keys in {settings.keys_file}")
 
     try:
         serve(service, settings, opened, tell)

@@ -62,6 +62,8 @@ class Faults:
     """So does every step from this one on."""
     die_every: int | None = None
     """So does every step whose number this divides."""
+    nan_at_step: int | None = None
+    """The first row of logits of this step is NaN: its request fails, the others go on."""
 
 
 class MockRunner:
@@ -90,6 +92,12 @@ class MockRunner:
 
     def run(self, chunks: Sequence[Chunk]) -> Logits:
         """Logits [rows, vocab] after the last `num_drawn` tokens of each chunk."""
+        logits = self._run(chunks)
+        if self.num_steps == self.faults.nan_at_step and len(logits):
+            logits = np.concatenate([np.full_like(logits[:1], np.nan), logits[1:]])
+        return logits
+
+    def _run(self, chunks: Sequence[Chunk]) -> Logits:
         self._begin_step()
         if self._runner is not None:
             return self._runner.run(chunks)

@@ -5,6 +5,8 @@ A draft model, if there is one, gets the same threads and types, and a cache of 
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from tercet.engine.plan import StepLimits
 from tercet.engine.prompt_lookup import PromptLookup
 from tercet.engine.runner import Runner
 from tercet.engine.speculation import Proposer, Speculation
-from tercet.errors import FormatError, ParameterError, UnsupportedModelError
+from tercet.errors import FormatError, MemoryLimitError, ParameterError, UnsupportedModelError
 from tercet.formats.mapped_file import guarded_files
 from tercet.kernels.decoder import Decoder, KvCache
 from tercet.models.loading import LoadedModel, load_model
@@ -56,7 +58,7 @@ def load_for(path: Path, settings: EngineSettings) -> LoadedModel:
     """
     limit = settings.memory_bytes
     is_too_large = limit is not None and path.is_file() and path.stat().st_size > limit
-    with guarded_files() as files:
+    with memory_needed(path), guarded_files() as files:
         loaded = load_model(path, weights_memory="mapped" if is_too_large else settings.weights_memory)
     return replace(loaded, files=tuple(files))
 
@@ -92,9 +94,35 @@ def open_engine(
     Raises:
         UnsupportedModelError: the draft model has other tokens.
         FormatError: a file has become shorter meanwhile.
-        MemoryLimitError: the model does not fit into the memory of the settings. Nothing has been read then.
+        MemoryLimitError: the model does not fit into the memory of the settings (nothing has been read then),
+            or into what the process may have.
         ParameterError, IsaError, UnsupportedModelError: see `Decoder` and `KvCache`.
     """
+    with memory_needed(loaded.path):
+        return _opened(loaded, settings, isa, max_context, draft)
+
+
+@contextlib.contextmanager
+def memory_needed(path: Path) -> Iterator[None]:
+    """Say in one sentence that a model needs more memory than the process may have."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "new thread" not in str(error):  # their stacks are memory
+            raise
+        raise MemoryLimitError(
+            f"there is not enough memory to open {path}; use a smaller context or model, or let the "
+            "process have more"
+        ) from error
+
+
+def _opened(
+    loaded: LoadedModel,
+    settings: EngineSettings,
+    isa: str | None,
+    max_context: int | None,
+    draft: LoadedModel | None,
+) -> OpenModel:
     config = loaded.config
     if settings.kv_dtype not in KV_TYPES:
         raise ParameterError(f"kv_dtype must be one of {', '.join(KV_TYPES)}, not {settings.kv_dtype!r}")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from tercet.engine.adapters import ChosenAdapter
 from tercet.engine.plan import Chunk
 from tercet.engine.request import Request
-from tercet.errors import UnavailableError
+from tercet.errors import GenerationError, ParameterError, UnavailableError
 from tercet.formats.mapped_file import MappedFile
 from tercet.kernels.adapter import AdapterUse
 from tercet.kernels.decoder import Decoder, KvCache
@@ -87,11 +87,25 @@ class Runner:
         )
 
     def sample(self, logits: Logits, request: Request) -> int:
-        """Draw the next token of a request from its logits [vocab]."""
+        """Draw the next token of a request from its logits [vocab].
+
+        Raises:
+            GenerationError: they are no numbers to choose by, which is not the caller's fault.
+        """
         params, num_generated = request.params, len(request.generated_ids)
         penalized = _is_penalized(params)
+        adjusted = adjusted_logits(logits, params, num_generated, request.stop_ids, request.constraint)
+        try:
+            return self._draw(adjusted, request, num_generated, penalized)
+        except ParameterError as error:
+            if np.isfinite(np.max(adjusted)):
+                raise
+            raise GenerationError(f"the answer failed: {error}") from error
+
+    def _draw(self, logits: Logits, request: Request, num_generated: int, penalized: bool) -> int:
+        params = request.params
         return sample(
-            adjusted_logits(logits, params, num_generated, request.stop_ids, request.constraint),
+            logits,
             temperature=params.temperature,
             top_k=params.top_k,
             top_p=params.top_p,

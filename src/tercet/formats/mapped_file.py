@@ -1,13 +1,15 @@
 """A file mapped into memory, read-only, with every access checked against its length.
 
-A file that becomes shorter *after* that takes the process with it, like any mapped file. This is as it should
-be for a program that makes one file from another: what it writes gets its name only when it is complete. A
-server has more to lose, so what it opens within `guarded_files` outlives its file: see `MappedFile.is_damaged`.
+A file that becomes shorter *after* that takes the process with it, like any mapped file. This is as it
+should be for a program that makes one file from another: what it writes gets its name only when it is
+complete. A server has more to lose, so what it opens within `guarded_files` outlives its file: see
+`MappedFile.is_damaged`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import mmap
 import os
 import stat
@@ -43,6 +45,7 @@ class MappedFile:
         ParameterError: there is no such memory.
         ModelNotFoundError: nothing is at `path`.
         StorageError: the operating system will not let us read it.
+        MemoryError: the process may have no more memory.
         FormatError: it is empty, or not a regular file.
     """
 
@@ -69,6 +72,8 @@ class MappedFile:
         except FileNotFoundError as error:
             raise ModelNotFoundError(f"there is no file {self.path}") from error
         except (OSError, ValueError) as error:
+            if getattr(error, "errno", None) == errno.ENOMEM:
+                raise MemoryError(f"there is no room in memory to map {self.path}") from error
             reason = getattr(error, "strerror", None) or str(error)
             raise StorageError(
                 f"cannot read {self.path}: {reason.lower()}. Check the path and its permissions."

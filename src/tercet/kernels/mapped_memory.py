@@ -1,8 +1,8 @@
 """Mapped files that become shorter while they are read, without the end of the process.
 
-Whoever cuts off a file that is mapped takes its pages away, and the processor's next look at one of them is a
-signal that ends the process. While a guard lives, such a look finds zeros, and the guard knows of it. What was
-computed from zeros is worth nothing: look at `is_damaged` behind every use.
+Whoever cuts off a file that is mapped takes its pages away, and the processor's next look at one of them is
+a signal that ends the process. While a guard lives, such a look finds zeros, and the guard knows of it. What
+was computed from zeros is worth nothing: look at `is_damaged` behind every use.
 """
 
 from __future__ import annotations

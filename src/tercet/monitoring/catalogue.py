@@ -42,10 +42,10 @@ OURS = ("model_name",)
 FINISHED_REASONS = ("stop", "length", "abort", "error")
 REJECTIONS = ("overloaded", "unavailable")
 FAILURES = (
-    *("deadline", "error", "overloaded", "unavailable"),
+    *("deadline", "error", "content_filter", "overloaded", "unavailable"),
     *("context_length", "parameter", "unsupported", "model_not_found", "other"),
 )
-"""Why a request failed: the first two after it had begun."""
+"""Why a request failed: the first two after it had begun, the third before or after."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,18 @@ CATALOGUE: tuple[MetricSpec, ...] = (
     MetricSpec("tercet_generating_seconds_total", "counter", "Time in which some answer was being made."),
     MetricSpec("tercet_processors", "gauge", "Processors that the process may keep busy."),
     MetricSpec("tercet_http_responses_total", "counter", "Responses by status code.", ("code",)),
+    MetricSpec("tercet_security_events_total", "counter", "Security events, by kind.", ("kind",)),
+    MetricSpec("tercet_security_blocked_total", "counter", "Requests refused, by reason.", ("reason",)),
+    MetricSpec("tercet_security_blocked_last_hour", "gauge", "Requests refused within the last hour."),
+    MetricSpec("tercet_security_clients", "gauge", "Different clients since the start, up to 100,000."),
+    MetricSpec(
+        "tercet_security_setting",
+        "gauge",
+        "The security settings in force: a number, 0 or 1 for no or yes, +Inf for no limit.",
+        ("setting",),
+    ),
+    MetricSpec("tercet_security_profile", "gauge", "1 for the profile in force.", ("profile",)),
+    MetricSpec("tercet_audit_errors_total", "counter", "Events that the audit log could not take."),
     MetricSpec("tercet_unknown_fields_total", "counter", "Fields of requests that nobody knows."),
     MetricSpec("tercet_event_loop_lag_seconds", "histogram", "How late the event loop wakes.", (), LAG),
     MetricSpec("process_cpu_seconds_total", "counter", "Processor time of the process."),

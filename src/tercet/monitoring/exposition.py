@@ -5,6 +5,7 @@ Both are made from the same pass over the same numbers, so they never differ.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,7 @@ from tercet.engine.stats import EngineStats
 from tercet.monitoring.catalogue import CATALOGUE, FAILURES, FINISHED_REASONS, REJECTIONS
 from tercet.monitoring.machine import processors
 from tercet.monitoring.metrics import Histogram, ModelMetrics, ServiceMetrics, queue_used
+from tercet.security.counts import SecurityCounts
 
 __all__ = ["Sample", "render", "samples"]
 
@@ -26,7 +28,7 @@ Labels = tuple[str, ...]
 Value = float | Histogram
 Sample = tuple[str, dict[str, str], float]
 
-_ENDED_AS = {"abort": ("cancelled",), "error": ("error", "deadline")}
+_ENDED_AS = {"abort": ("cancelled", "content_filter"), "error": ("error", "deadline")}
 """vLLM's words for how a request ended, where ours differ."""
 _WITHOUT_SUFFIX = "llamacpp:n_tokens_max"
 """llama.cpp calls it a counter, and the library would give a counter's name the suffix `_total`."""
@@ -121,12 +123,29 @@ def _values(metrics: ServiceMetrics) -> dict[str, dict[Labels, Value]]:
             values[name][()] = value
     for code, count in metrics.http_responses.items():
         values["tercet_http_responses_total"][code,] = count
+    if metrics.security is not None:
+        _add_security(values, metrics.security)
     return values
+
+
+def _add_security(values: dict[str, dict[Labels, Value]], counts: SecurityCounts) -> None:
+    for kind, count in counts.events.items():
+        values["tercet_security_events_total"][kind,] = count
+    for reason, count in counts.blocked.items():
+        values["tercet_security_blocked_total"][reason,] = count
+    values["tercet_security_blocked_last_hour"][()] = counts.blocked_last_hour
+    values["tercet_security_clients"][()] = counts.unique_clients
+    values["tercet_audit_errors_total"][()] = counts.audit_errors
+    for name, value in counts.configuration.items():
+        if value is None or isinstance(value, int):
+            values["tercet_security_setting"][name,] = math.inf if value is None else float(value)
+    if profile := counts.configuration.get("profile"):
+        values["tercet_security_profile"][profile,] = 1.0
 
 
 def _add_requests(values: dict[str, dict[Labels, Value]], model: str, counted: ModelMetrics) -> None:
     for kind in FAILURES:
-        count = counted.refused[kind] + (counted.ended[kind] if kind in ("deadline", "error") else 0)
+        count = counted.refused[kind] + (counted.ended[kind] if kind in FAILURES[:3] else 0)
         values["tercet_requests_failed_total"][model, kind] = count
     values["tercet_requests_total"][model,] = counted.requests
     if not model:  # requests for models that there are not

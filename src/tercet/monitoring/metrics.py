@@ -21,10 +21,11 @@ from tercet.engine.memory import resident_bytes
 from tercet.engine.result import GenerationResult
 from tercet.monitoring.catalogue import CATALOGUE, token_buckets
 from tercet.monitoring.distribution import Distribution, class_of
+from tercet.security.counts import SecurityCounts
 
 __all__ = ["BusyTime", "Histogram", "ModelMetrics", "ServiceMetrics", "queue_used"]
 
-Ending = Literal["stop", "length", "cancelled", "deadline", "error"]
+Ending = Literal["stop", "length", "cancelled", "deadline", "error", "content_filter"]
 _BUCKETS = {spec.name: spec.buckets for spec in CATALOGUE if spec.buckets is not None}
 _OF_REQUESTS = [name for name in _BUCKETS if name.startswith("vllm:") and "iteration" not in name]
 
@@ -102,7 +103,7 @@ class ModelMetrics:
     requests: int = 0
     in_flight: int = 0
     ended: Counter[str] = field(default_factory=Counter)
-    """How requests ended that had begun: stop, length, cancelled, deadline, error."""
+    """How requests ended that had begun: stop, length, cancelled, deadline, error, content_filter."""
     refused: Counter[str] = field(default_factory=Counter)
     prompt_tokens: int = 0
     cached_prompt_tokens: int = 0
@@ -126,8 +127,9 @@ class ModelMetrics:
 
     @property
     def failed(self) -> int:
-        """Requests that were refused, or ended with an error or out of time."""
-        return self.ended["deadline"] + self.ended["error"] + self.refused.total()
+        """Requests that were refused, or ended with an error, out of time or by a content filter."""
+        ended = self.ended["deadline"] + self.ended["error"] + self.ended["content_filter"]
+        return ended + self.refused.total()
 
     def was_refused(self, kind: str) -> None:
         """A request did not begin."""
@@ -210,6 +212,7 @@ class ServiceMetrics:
         engines: name -> its engine, of the models that are loaded.
         generating: the time in which at least one answer was being generated.
         cache: what remembers responses, if anything does.
+        security: what a server counts of who came and what was refused.
 
     Requests that name no model that there is are counted under the name "".
     """
@@ -219,6 +222,7 @@ class ServiceMetrics:
         self.models: dict[str, ModelMetrics] = {"": _counts(1, self.generating)}
         self.engines: dict[str, AsyncEngine] = {}
         self.cache: CountedCache | None = None
+        self.security: SecurityCounts | None = None
         self.http_responses: Counter[str] = Counter()
         self.unknown_fields = 0
         self.event_loop_lag = Histogram(_BUCKETS["tercet_event_loop_lag_seconds"])

@@ -65,6 +65,9 @@ class KeyStore:
         path: the file; it is made with the first key.
         clock: seconds since 1970.
 
+    Attributes:
+        generation: how often the file has been read.
+
     Raises:
         StorageError: the file cannot be read, or others than its owner may change it.
         FormatError: it is not a file of keys.
@@ -76,6 +79,7 @@ class KeyStore:
         self._lock = threading.Lock()
         self._seen: tuple[int, ...] | None = None
         self._records: dict[str, KeyRecord] = {}
+        self.generation = 0
         self.refresh()
 
     @property
@@ -190,6 +194,7 @@ class KeyStore:
                 raise StorageError(f"cannot read the keys at {self.path}: {error.strerror}") from error
             _check_owner_only(self.path, status)
             self._records = read_records(data, str(self.path))
+            self.generation += 1
             self._seen = _state(status)
 
     def _append(self, event: dict[str, object]) -> None:

@@ -16,6 +16,7 @@ import hmac
 import json
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +32,7 @@ __all__ = [
     "Verdict",
     "audit_files",
     "end_before",
+    "read_events",
     "read_file",
     "seal",
     "verify",
@@ -40,6 +42,7 @@ REMOVED = "audit.removed"
 CLOSED = "audit.closed"
 _NAME = re.compile(r"audit-([0-9]{6,9})\.jsonl")
 MAX_LINE_BYTES = 2**16
+_WORDS = ("at", "caller", "kind", "before")
 _SEAL = re.compile(rb',"hash":"([0-9a-f]{64})"\}')
 _SEAL_BYTES = len(',"hash":""}') + 64
 
@@ -205,6 +208,22 @@ def verify(
     return Verdict(first.seq + 1, head, len(files), len(torn), last_kind == CLOSED)
 
 
+def read_events(folder: str | os.PathLike[str]) -> Iterator[tuple[dict[str, Any], str]]:
+    """(content, line) of everything in a log that has been verified, the oldest first.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    for _, path in audit_files(folder):
+        try:
+            with path.open("rb") as file:
+                for line in file:
+                    if line.endswith(b"\n"):
+                        yield json.loads(line), line[:-1].decode("ascii", "backslashreplace")
+        except OSError as error:
+            raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+
+
 def _add_line(found: AuditFile, line: bytes, key: bytes | None) -> None:
     """Check a line and take it in; ValueError says what is wrong with it."""
     match = _SEAL.fullmatch(line[-_SEAL_BYTES:])
@@ -214,7 +233,9 @@ def _add_line(found: AuditFile, line: bytes, key: bytes | None) -> None:
     if not hmac.compare_digest(_digest(plain, key), given):
         raise ValueError("it does not match its hash: it was changed, or written with another key")
     content = json.loads(plain)
-    before = Head(content["seq"] - 1, str(content["before"]))
+    if not isinstance(content["fields"], dict) or not all(isinstance(content[name], str) for name in _WORDS):
+        raise ValueError("it is no line of an audit log")
+    before = Head(content["seq"] - 1, content["before"])
     if found.head is not None and before != found.head:
         raise ValueError(
             f"it comes after line {before.seq} of the log, and the line before it is {found.head.seq}: "

@@ -48,10 +48,11 @@ class SecurityConfig:
     rate_limit_fail_mode: FailMode = "closed"
     """Without its Redis a server refuses requests ("closed", 503), or counts in its own memory ("open")."""
     max_parallel_requests: int | None = 8
-    """Answers of one client at one time."""
+    """Requests of one client at one time."""
     max_choices: int | None = 4
-    """Answers of one request: `n`, and `best_of`."""
+    """Answers of one request: `n` or `best_of`, for each of its prompts."""
     max_stop_sequences: int | None = 4
+    """Strings at which one request has its answers end."""
     max_stop_length: int | None = 100
     """Characters of one of them."""
     max_logit_bias: int | None = 300
@@ -59,6 +60,7 @@ class SecurityConfig:
     max_schema_bytes: int | None = 16_384
     """Of a JSON schema, or a grammar; of all tools together."""
     max_schema_depth: int | None = 16
+    """Levels of objects and lists in a JSON schema."""
     max_regex_length: int | None = 512
     """Characters of a regular expression that an answer is to match."""
     enable_content_filtering: bool = True

@@ -32,6 +32,8 @@ class SecurityCounts:
     Attributes:
         events: how often each kind of event came.
         blocked: how many requests were refused, by reason.
+        configuration: the settings in force, by name.
+        audit_errors: events that the audit log could not take.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -41,6 +43,8 @@ class SecurityCounts:
         self._minutes: deque[tuple[int, int]] = deque(maxlen=MINUTES)
         self.events: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
         self.blocked: Counter[str] = Counter(dict.fromkeys(REASONS, 0))
+        self.configuration: Mapping[str, Any] = {}
+        self.audit_errors = 0
 
     def record(self, event: SecurityEvent) -> None:
         """Count an event."""
@@ -80,6 +84,7 @@ class SecurityCounts:
             "content_flagged": events["content.flagged"],
             "content_redacted": events["content.redacted"],
             "admin_actions": events["admin.action"],
+            "configuration": dict(self.configuration),
         }
 
     def _minute(self) -> int:

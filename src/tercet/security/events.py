@@ -56,7 +56,7 @@ REASONS: tuple[str, ...] = get_args(Reason)
 
 FieldValue = bool | int | float | str | None
 
-MAX_FIELDS = 20
+MAX_FIELDS = 40
 _WORD = re.compile(r"[A-Za-z0-9._:/+=@{}-]{0,128}")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 NOT_A_WORD = "?"

@@ -103,9 +103,13 @@ def check_digest(path: str, found: str, expected: str) -> None:
 
 
 def files_of(folder: Path) -> Iterator[str]:
-    """Yield the paths in a folder that its manifest must name: all but its own and those hidden."""
+    """Yield the paths in a folder that its manifest must name: all but its own and those in hidden folders.
+
+    A link to a folder is one of them, which no manifest can name: what is behind it is not in the folder.
+    """
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in relative.parts[:-1])
-        if not hidden and not path.is_dir() and relative.as_posix() not in (MANIFEST, SIGNATURE):
+        is_file = path.is_symlink() or not path.is_dir()
+        if is_file and not hidden and relative.as_posix() not in (MANIFEST, SIGNATURE):
             yield relative.as_posix()

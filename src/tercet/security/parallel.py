@@ -28,7 +28,7 @@ class ParallelLimits:
         with self._lock:
             if self._running[client] >= limit:
                 raise RateLimitError(
-                    f"{limit} answers at one time are the limit of a client, and so many are under way; "
+                    f"{limit} requests at one time are the limit of a client, and so many are under way; "
                     "wait for one of them",
                     RETRY_SECONDS,
                 )

@@ -16,12 +16,14 @@ counted in this process ("open").
 
 from __future__ import annotations
 
+import hmac
 import math
+import secrets
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, cast
 
 from limits import RateLimitItemPerMinute
 from limits.storage import Storage, storage_from_string
@@ -72,6 +74,8 @@ class RateLimits:
     ) -> None:
         self.fail_mode = fail_mode
         self._clock, self._wall_clock = clock, wall_clock
+        # A Redis that others read holds no address and no client's name. Servers that share it know its own.
+        self._secret = secrets.token_bytes(32) if storage == "memory" else storage.encode()
         self._own = WindowStorage(clock)
         self._ours = MovingWindowRateLimiter(self._own)
         self._shared: dict[Counted, RateLimiter] | None = None
@@ -107,6 +111,7 @@ class RateLimits:
                 f"the request may use {amount} {counted}, and a client has {limit} in a minute; "
                 "shorten the prompt or lower max_tokens"
             )
+        client = hmac.new(self._secret, client.encode("utf-8", "surrogatepass"), "sha256").hexdigest()[:32]
         item = RateLimitItemPerMinute(limit, namespace=f"tercet:{counted}")
         if self._shared is not None:
             try:
@@ -148,17 +153,19 @@ def _refusal(counted: Counted, limit: int, seconds: float) -> RateLimitError:
 
 
 def _open(address: str) -> Storage:
+    if address.startswith("unix://"):
+        address = f"redis+{address}"
+    options: dict[str, Any] = {
+        "socket_timeout": OPERATION_SECONDS,
+        "socket_connect_timeout": OPERATION_SECONDS,
+        "retry": None,
+    }
     try:
-        return storage_from_string(
-            address.replace("unix://", "redis+unix://", 1) if address.startswith("unix://") else address,
-            socket_timeout=OPERATION_SECONDS,
-            socket_connect_timeout=OPERATION_SECONDS,
-            retry=None,
-        )  # type: ignore[return-value]
+        return cast(Storage, storage_from_string(address, **options))
     except Exception as error:
-        name = address.partition("@")[2] or address
-        if "prerequisite" in str(error) or isinstance(error, ImportError):
+        if isinstance(error, ImportError) or "prerequisite" in str(error):
             raise MissingExtraError(
                 "limits in Redis need the Python package redis; install it with: pip install 'tercet[redis]'"
             ) from error
+        name = address.rpartition("@")[2]  # without a password
         raise ParameterError(f"{name!r} does not name a database of Redis: {error}") from error

@@ -62,6 +62,7 @@ def load_secret(path: str | os.PathLike[str], *, make: bool = True) -> bytes:
 
 
 def _read_or_make(file: Path) -> bytes:
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:

@@ -83,8 +83,12 @@ class Auditing:
         audit = None
         if log is not None:
             seq, digest = log.head
-            audit = {"seq": seq, "hash": digest, "keyed": log.is_keyed, "errors": self.events.num_faults}
+            audit = {"seq": seq, "hash": digest, "keyed": log.is_keyed, "errors": self.counts.audit_errors}
         return {**self.counts.summary(), "audit": audit}
+
+    def begin(self) -> None:
+        """Remember with which settings the server starts."""
+        self.events.emit("server.started", **self.counts.configuration)
 
     def close(self) -> None:
         """End the log in order; what happens afterwards is counted only."""
@@ -98,4 +102,5 @@ class Auditing:
 
     def _failed(self, error: Exception) -> None:
         """An answer does not depend on it, but somebody must hear of it: `errors`, and a line in the log."""
+        self.counts.audit_errors += 1
         LOG.error("not written to the audit log", extra={"error": f"{type(error).__name__}: {error}"})

@@ -25,6 +25,8 @@ __all__ = ["api_routes", "describe", "router"]
 REFERENCE = "#/components/schemas/{model}"
 ERRORS = {
     400: "A parameter, or the request itself, is wrong; `param` names it.",
+    401: "Keys are on, and the request has none that is good.",
+    403: "The key is not for this model or route, or the page or name that asks is a stranger's.",
     404: "There is no such model, or nothing by this name.",
     408: "The request did not come within its time.",
     413: "The body is too large.",

@@ -93,7 +93,8 @@ class HardenedProtocol(H11Protocol):
         """Begin to wait for headers."""
         super().connection_made(transport)
         # Whatever the reader has not taken counts as unread at once, so that no amount of it waits for ever.
-        transport.set_write_buffer_limits(high=0)
+        # (The transport of TLS, unlike others, takes a buffer that is as full as its limit for too full.)
+        transport.set_write_buffer_limits(high=0 if transport.get_extra_info("sslcontext") is None else 1)
         if len(self.connections) > self.settings.max_connections:
             message = "the server has as many connections as it may have"
             self._refuse(ApiError(503, message, code="overloaded", retry_after_seconds=1))

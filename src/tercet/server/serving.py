@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import logging
 import os
@@ -25,10 +26,13 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from tercet.errors import ParameterError
+from tercet.server.access import require_keys_or_loopback
 from tercet.server.app import create_app
+from tercet.server.certificates import Certificates
 from tercet.server.loop_lag import LoopLag
 from tercet.server.protocol import hardened_protocol
 from tercet.server.settings import ServerSettings
+from tercet.service.observation import fault_fields
 
 if TYPE_CHECKING:
     from tercet.service.batch.jobs import BatchJobs
@@ -49,12 +53,14 @@ def listen(settings: ServerSettings) -> socket.socket:
     """Open the port, so that a port in use is known before anything is loaded.
 
     Raises:
-        ParameterError: the address is not ours, or in use.
+        ParameterError: the address is not ours, or in use; or others can reach it, and there are no keys.
     """
+    require_keys_or_loopback(settings, settings.host)
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
+        require_keys_or_loopback(settings, str(address[0]))  # whatever a name has led to
         opened = socket.socket(family, kind, protocol)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # What a reader who has stopped may fill; accepted connections have it from here.
@@ -80,9 +86,12 @@ def serve(
     `tell` hears "listening" when requests and signals are heard, and "ready" when the models are loaded.
 
     Raises:
-        TercetError: a model cannot be loaded.
+        TercetError: a model cannot be loaded, or the certificate or the keys cannot be used.
     """
     opened = opened or listen(settings)
+    certificates = None
+    if settings.tls_certificate is not None:
+        certificates = Certificates(settings.tls_certificate, settings.tls_key)
     app = create_app(service, settings)
     config = uvicorn.Config(
         app,
@@ -100,7 +109,9 @@ def serve(
     for name in ("uvicorn", "asyncio"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [Forwarded(logging.ERROR)], False
-    server = DrainingServer(config, app, tell)
+    config.load()
+    config.ssl = None if certificates is None else certificates.context
+    server = DrainingServer(config, app, tell, certificates)
     server.run(sockets=[opened])
     if server.failure is not None:
         raise server.failure
@@ -121,8 +132,10 @@ class Forwarded(logging.Handler):
     """Errors of what we stand on go into our own log; its warnings are about clients, who are counted."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Log it again, as ours."""
-        LOG.error(record.name, exc_info=record.exc_info, extra={"words": record.getMessage()})
+        """Log it again, as ours: its first line, and of an exception kind and place, not its words."""
+        error = record.exc_info[1] if record.exc_info else None
+        words = record.getMessage().partition("\n")[0]
+        LOG.error(record.name, extra={"words": words, **fault_fields(error)})
 
 
 class DrainingServer(uvicorn.Server):
@@ -133,8 +146,10 @@ class DrainingServer(uvicorn.Server):
         config: uvicorn.Config,
         app: FastAPI,
         tell: Callable[[str], None],
+        certificates: Certificates | None = None,
     ) -> None:
         super().__init__(config)
+        self.certificates = certificates
         self.app = app
         self.batches: BatchJobs | None = app.state.batches
         self.service: Service = app.state.service
@@ -143,14 +158,38 @@ class DrainingServer(uvicorn.Server):
         self.failure: BaseException | None = None
         self._signalled = False
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept connections; as uvicorn does, which would leave a handshake of TLS a minute."""
+        if self.certificates is None:
+            await super().startup(sockets)
+            return
+        loop = asyncio.get_running_loop()
+        protocol = functools.partial(
+            self.config.http_protocol_class, self.config, self.server_state, self.lifespan.state
+        )
+        self.servers = [
+            await loop.create_server(
+                protocol,
+                sock=one,
+                ssl=self.config.ssl,
+                backlog=self.config.backlog,
+                ssl_handshake_timeout=self.settings.header_timeout_seconds,
+            )
+            for one in sockets or []
+        ]
+        self.started = True
+
     async def main_loop(self) -> None:
         """Load, and serve until a signal."""
         lag = LoopLag(self.service.metrics.observe_event_loop_lag)
         self.app.state.loop_lag = lag
+        self.app.state.auditing.begin()
         self.tell("listening")
         loading = asyncio.ensure_future(self._load())
+        watching = asyncio.ensure_future(self._watch_certificates())
         await super().main_loop()
         lag.stop()
+        watching.cancel()
         self.service.begin_drain()
         if self.batches is not None:
             await self.batches.stop()  # they go on when the server is started again
@@ -168,6 +207,7 @@ class DrainingServer(uvicorn.Server):
             connection.shutdown()
         await self.service.stop(self.settings.drain_seconds)
         await super().shutdown(sockets)
+        self.app.state.auditing.close()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal begins the drain, the second ends the process."""
@@ -177,6 +217,12 @@ class DrainingServer(uvicorn.Server):
         self._signalled = True
         self.should_exit = True
         self.service.begin_drain()
+
+    async def _watch_certificates(self) -> None:
+        if self.certificates is not None:
+            emit = self.app.state.security_events.emit
+            changed = functools.partial(emit, "configuration.changed", "", what="tls")
+            await self.certificates.watch(self.settings.tls_check_seconds, changed)
 
     async def _load(self) -> None:
         try:

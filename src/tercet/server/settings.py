@@ -10,6 +10,8 @@ from typing import Any
 
 from tercet.errors import ParameterError
 from tercet.security.config import Profile, SecurityConfig
+from tercet.security.content.policies import ContentPolicies
+from tercet.security.content.policy_file import open_policies
 
 __all__ = ["ServerSettings"]
 
@@ -41,10 +43,27 @@ class ServerSettings:
     max_uploading_bytes: int = 256 * 1024 * 1024
     """Of all bodies that are held at one time."""
     max_connections: int = 1024
+    keys_file: Path | None = None
+    """API keys: whoever has none of them is refused; None: there are none."""
+    allow_unauthenticated: bool = False
+    """Whether somebody without a key is let in, from wherever; as a user, not as an admin."""
+    open_health: bool = False
+    """Whether /livez, /readyz and /health need no key."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names by which the server may be asked for, besides those that are this machine's own."""
+    cors_origins: tuple[str, ...] = ()
+    """Web pages of other servers that may use this one, as `https://example.com`; `*` for all of them."""
+    tls_certificate: Path | None = None
+    """With `tls_key`: HTTPS. Files in PEM, read again when they change."""
+    tls_key: Path | None = None
+    tls_check_seconds: float = 10.0
+    """How often they are looked at."""
     security_profile: Profile | None = None
     """How much a client may ask for; None: "strict" where others can come, "local" where they cannot."""
     security: Mapping[str, Any] = field(default_factory=dict)
     """Settings of `SecurityConfig` that differ from the profile's."""
+    content_policy: str = "block"
+    """What filters do where the caller's key says nothing: a policy of the package, or a file of policies."""
     batch_folder: Path | None = None
     """Where batches and their files are kept; None: there is no batch API."""
     adapter_folder: Path | None = None
@@ -64,10 +83,15 @@ class ServerSettings:
     @property
     def is_loopback(self) -> bool:
         """Whether only programs of this machine reach the port."""
+        return self.is_own(self.host)
+
+    @staticmethod
+    def is_own(address: str) -> bool:
+        """Whether an address, or a name, is this machine's for itself."""
         try:
-            return ipaddress.ip_address(self.host.partition("%")[0]).is_loopback
+            return ipaddress.ip_address(address.partition("%")[0]).is_loopback
         except ValueError:  # a name: only this one is known to mean the machine itself
-            return self.host.lower() == "localhost"
+            return address.lower() == "localhost"
 
     def security_config(self, is_exposed: bool) -> SecurityConfig:
         """Return the security settings in force; `is_exposed`: others than this machine's user can come.
@@ -79,11 +103,26 @@ class ServerSettings:
             self.security_profile or ("strict" if is_exposed else "local"), **self.security
         )
 
+    def content_policies(self, security: SecurityConfig) -> ContentPolicies | None:
+        """Return the policies of the filters; None where nothing is filtered.
+
+        Raises:
+            ParameterError: there is no such policy or file, or the file is not valid.
+            MissingExtraError: a filter needs a package that is not installed.
+        """
+        if not security.enable_content_filtering:
+            return None
+        policies = open_policies(self.content_policy)
+        policies.of(None).open()
+        return policies
+
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             bound = name.startswith("max_") or (name.endswith("_seconds") and not name.startswith("drain"))
             if bound and not value > 0:
                 raise ParameterError(f"{name} is above 0, not {value!r}")
+        if self.tls_key is not None and self.tls_certificate is None:
+            raise ParameterError("tls_key is the key of tls_certificate, which is missing")
         if not 0 <= self.port < 2**16:
             raise ParameterError(f"port is a number from 0 to 65535, not {self.port!r}")
         if self.drain_seconds < 0 or self.drain_delay_seconds < 0:

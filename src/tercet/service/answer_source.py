@@ -18,6 +18,10 @@ class AnswerSource(Protocol):
     is_remembered: bool
     prompt_tokens: int
 
+    @property
+    def changed(self) -> bool:
+        """Whether it is not what the model wrote, since a filter changed it."""
+
     def __aiter__(self) -> AsyncIterator[TokenEvent]: ...
 
     async def __anext__(self) -> TokenEvent: ...
@@ -33,6 +37,7 @@ class ComputedAnswer:
     """What the engine makes of a request."""
 
     is_remembered = False
+    changed = False
 
     def __init__(self, stream: RequestStream, engine: AsyncEngine) -> None:
         self.prompt_tokens = len(stream.request.prompt_ids)
@@ -83,6 +88,7 @@ class RememberedAnswer:
     """A response from the cache, in one piece."""
 
     is_remembered = True
+    changed = False
 
     def __init__(self, result: GenerationResult, clock: Callable[[], float]) -> None:
         self.prompt_tokens = result.prompt_tokens

@@ -56,6 +56,7 @@ class AsyncLLM:
         warm_up: whether a model answers a short prompt before the first request.
         log_level: "debug", "info", "warning" or "error": JSON lines on the console; None for none there.
         log_file: JSON lines in a file, which is rotated; None for none.
+        log_requests: whether the log has a line for each request: ids and counts, never text.
         options: further options of `LLM`, as `threads=2`.
     """
 
@@ -76,6 +77,7 @@ class AsyncLLM:
         warm_up: bool = True,
         log_level: str | None = None,
         log_file: str | None = None,
+        log_requests: bool = True,
         **options: Any,
     ) -> None:
         self._settings = ServiceSettings(
@@ -91,6 +93,7 @@ class AsyncLLM:
             max_cached_responses=max_cached_responses,
             cache_ttl_seconds=cache_ttl_seconds,
             warm_up=warm_up,
+            log_requests=log_requests,
         )
         self._service = Service(self._settings)
         self._starting = asyncio.Lock()

@@ -22,14 +22,14 @@ from typing import Literal, Protocol
 
 from tercet.engine.async_engine import TokenEvent
 from tercet.engine.result import GenerationResult
-from tercet.errors import DeadlineError, GenerationError, TercetError
+from tercet.errors import DeadlineError, GenerationError, ResponseFilteredError, TercetError
 from tercet.service.answer_source import AnswerSource
 from tercet.service.request import GenerationRequest
 
 __all__ = ["Generation", "GenerationObserver", "Outcome", "TokenEvent"]
 
-Outcome = Literal["stop", "length", "cancelled", "deadline", "error"]
-_OUTCOMES: dict[str, Outcome] = {"stop": "stop", "length": "length"}
+Outcome = Literal["stop", "length", "cancelled", "deadline", "error", "content_filter"]
+_OUTCOMES: dict[str, Outcome] = {"stop": "stop", "length": "length", "content_filter": "content_filter"}
 
 
 class GenerationObserver(Protocol):
@@ -127,6 +127,9 @@ class Generation(AsyncIterator[TokenEvent]):
         except TercetError as error:
             self._settle("deadline" if isinstance(error, DeadlineError) else "error", error)
             raise
+        except MemoryError as error:  # the next one may have it again
+            self._settle("error", error)
+            raise
         except Exception as fault:
             failed = GenerationError(
                 "the answer failed inside, and nothing is wrong with the request; the log says more"
@@ -148,11 +151,14 @@ class Generation(AsyncIterator[TokenEvent]):
         Raises:
             DeadlineError: it took too long.
             UnavailableError: the model was stopped meanwhile.
+            ResponseFilteredError: the content policy keeps it back, and nobody has read a part of it.
         """
         async for _ in self:
             pass
         if self.error is not None:
             raise self.error
+        if self.outcome == "content_filter" and not self.request.stream:
+            raise ResponseFilteredError("the answer was withheld by the content filter; ask something else")
         return self.summary
 
     async def cancel(self) -> None:

@@ -2,11 +2,11 @@
 
     guard = Guard(SecurityConfig())
     allowance = guard.allowance("client-1")
-    with allowance.working():                   # RateLimitError: too many at one time
+    with allowance.place(), allowance.current():  # RateLimitError: too many at one time
         await allowance.admit()                 # RateLimitError: too many in a minute
         await service.submit(request)           # InvalidInputError; RateLimitError: too many tokens
 
-Who makes the allowance says whose it is. It is the current one of everything that runs inside of `working`,
+Who makes the allowance says whose it is. It is the current one of everything that runs inside of `current`,
 and models ask for it themselves, so no route can forget to. Without one nothing is limited.
 """
 
@@ -112,22 +112,30 @@ class Allowance:
         return self._quota.tokens_per_minute is not None
 
     @contextlib.contextmanager
-    def working(self) -> Iterator[None]:
-        """Be the current allowance, and one of the things that the client has done at one time.
+    def place(self) -> Iterator[None]:
+        """Be one of the things that are done for the client at one time.
 
         Raises:
             RateLimitError: it has as many under way as it may have.
         """
         limit = self._quota.max_parallel_requests
-        if limit is not None:
-            self._guard.parallel.enter(self._client, limit)
+        if limit is None:
+            yield
+            return
+        self._guard.parallel.enter(self._client, limit)
+        try:
+            yield
+        finally:
+            self._guard.parallel.leave(self._client)
+
+    @contextlib.contextmanager
+    def current(self) -> Iterator[None]:
+        """Be the allowance of what a block does, and the tasks and threads that it starts."""
         token = _CURRENT.set(self)
         try:
             yield
         finally:
             _CURRENT.reset(token)
-            if limit is not None:
-                self._guard.parallel.leave(self._client)
 
     async def admit(self) -> None:
         """Count a request without holding up an event loop; raises what `RateLimits.take` does."""

@@ -5,12 +5,14 @@ The log is the standard library's, under "tercet.requests"; `tercet.service.logs
 
 from __future__ import annotations
 
+import json
 import logging
 import traceback
 from pathlib import Path
 
 from tercet.engine.async_engine import TokenEvent
 from tercet.errors import (
+    ContentFilteredError,
     ContextLengthError,
     DeadlineError,
     ModelNotFoundError,
@@ -36,6 +38,7 @@ _KINDS: dict[type[Exception], str] = {
     ParameterError: "parameter",
     UnsupportedModelError: "unsupported",
     ModelNotFoundError: "model_not_found",
+    ContentFilteredError: "content_filter",
 }
 
 
@@ -86,9 +89,14 @@ class MetricsObserver:
 
 
 class LogObserver:
-    """One line for every request that ends, as a `GenerationObserver`; none has a word of its text."""
+    """One line for every request that ends, as a `GenerationObserver`.
 
-    def __init__(self) -> None:
+    Args:
+        with_text: whether it has the text of request and answer; otherwise it has not a word of them.
+    """
+
+    def __init__(self, with_text: bool = False) -> None:
+        self._with_text = with_text
         self._log = logging.getLogger("tercet.requests")
 
     def refused(self, model: str, request: GenerationRequest, error: Exception) -> None:
@@ -125,6 +133,7 @@ class LogObserver:
                 "tokens_per_second": round(result.tokens_per_second, 3),
                 "response_cached": result.response_cached,
                 **fault_fields(generation.error),
+                **(_texts(generation) if self._with_text else {}),
             },
         )
 
@@ -135,6 +144,14 @@ class LogObserver:
             self._log.info("vectors made", extra=fields)
         else:
             self._log.warning("vectors not made", extra={**fields, "error": type(error).__name__})
+
+
+def _texts(generation: Generation) -> dict[str, str]:
+    """What was asked, and what came."""
+    request = generation.request
+    asked = request.prompt if request.messages is None else [dict(message) for message in request.messages]
+    prompt = asked if isinstance(asked, str) else json.dumps(asked, ensure_ascii=False, default=repr)
+    return {"prompt": prompt, "text": generation.summary.text}
 
 
 def fault_fields(error: BaseException | None) -> dict[str, str]:

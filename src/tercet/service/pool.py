@@ -1,5 +1,8 @@
 """Several models by name: load one, unload one, replace one without a gap.
 
+Who asks for a model gets it if he may: the pool asks `tercet.security.identity` who the current caller is, so
+a caller with a scope sees and uses the models of that scope, whatever route he comes by.
+
 A model is complete before its name leads to it: opened, its engine started, warmed up. Replacing opens the
 new file first, so for a while both are in memory; then the name leads to the new one, and the old one is
 drained: what runs there goes on to its end.
@@ -13,8 +16,9 @@ import logging
 import time
 from collections.abc import Sequence
 
-from tercet.errors import ModelNotFoundError, ParameterError, UnavailableError
+from tercet.errors import ForbiddenError, ModelNotFoundError, ParameterError, UnavailableError
 from tercet.monitoring.metrics import ServiceMetrics
+from tercet.security.identity import current_caller
 from tercet.service.generation import GenerationObserver
 from tercet.service.response_cache import ResponseCache
 from tercet.service.served_model import ServedModel
@@ -51,29 +55,38 @@ class ModelPool:
         self._draining: set[asyncio.Task[None]] = set()
 
     def get(self, name: str | None = None) -> ServedModel:
-        """Return the model of a name, or the first for None.
+        """Return the model of a name, or for None the first that the current caller may use.
 
         The name may be that of an adapter: it leads to the first model that has it, as it answers with it.
 
         Raises:
+            ForbiddenError: the caller may not use it, or would not if there were one.
             ModelNotFoundError: no model has this name; the message lists those that there are.
             UnavailableError: it is being loaded for the first time.
         """
         if name is None:
+            if entries := self.entries:
+                return entries[0]
             if self._models:
-                return next(iter(self._models.values()))
+                raise ForbiddenError("this key is for none of the models that are loaded")
             if self._loading:
                 raise UnavailableError("the model is loading; try again in a moment")
             raise ModelNotFoundError("no model is loaded; load one first")
-        if name in self._models:
-            return self._models[name]
+        found = self._find(name)
+        if not current_caller().may_use(name, *(() if found is None else (found.base_name,))):
+            raise ForbiddenError(f"this key is not for a model {name[:200]!r}")  # whether there is one or not
+        if found is not None:
+            return found
         if name in self._loading:
             raise UnavailableError(f"the model {name} is loading; try again in a moment")
-        for model in self._models.values():
-            if name in model.llm.adapters:
-                return model.under(name)
         known = [entry.name for entry in self.entries]
         raise ModelNotFoundError(f"there is no model {name!r} here; there are {', '.join(known) or 'none'}")
+
+    def _find(self, name: str) -> ServedModel | None:
+        if name in self._models:
+            return self._models[name]
+        models = self._models.values()
+        return next((model.under(name) for model in models if name in model.llm.adapters), None)
 
     def _own(self, name: str) -> ServedModel:
         model = self.get(name)
@@ -94,11 +107,13 @@ class ModelPool:
 
     @property
     def entries(self) -> list[ServedModel]:
-        """All that requests may name: the models that are ready, each before its adapters."""
+        """All that the current caller may name: the models that are ready, each before its adapters."""
+        caller = current_caller()
         return [
             entry
             for model in self._models.values()
             for entry in (model, *(model.under(name) for name in model.llm.adapters.names))
+            if caller.may_use(entry.name, model.name)
         ]
 
     @property

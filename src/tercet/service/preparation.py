@@ -6,11 +6,11 @@ short plain prompts are prepared in a thread.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from tercet.engine.request import Request
-from tercet.engine.text_output import TextOutput
+from tercet.engine.text_output import TextOutput, TokenDecoder
 from tercet.errors import ContextLengthError, ParameterError
 from tercet.llm import LLM
 from tercet.sampling.constraints import ConstraintSpec, compile_constraint
@@ -34,6 +34,8 @@ class Prepared:
     engine_request: Request
     params: SamplingParams
     constraint: ConstraintSpec | None
+    decoder: Callable[[], TokenDecoder]
+    """Makes what turns the tokens of the answer into its text."""
 
 
 def is_quick(request: GenerationRequest) -> bool:
@@ -103,4 +105,4 @@ def prepare(
     engine_request.priority = request.priority
     engine_request.tenant = request.tenant
     engine_request.cache_salt = request.cache_salt
-    return Prepared(engine_request, params, spec)
+    return Prepared(engine_request, params, spec, lambda: use.decoder(llm.tokenizer))

@@ -28,6 +28,7 @@ from tercet.service.guard import Allowance, current_allowance
 from tercet.service.preparation import Prepared, conversation_text, is_quick, prepare, template_of
 from tercet.service.request import GenerationRequest
 from tercet.service.response_cache import ResponseCache, model_identity, request_key
+from tercet.service.screening import current_content_guard
 from tercet.service.settings import ServiceSettings
 from tercet.service.tool_calls import ToolUse
 from tercet.tokenization import ChatTemplate
@@ -195,6 +196,7 @@ class ServedModel:
             UnsupportedModelError: the model makes embeddings.
             InvalidInputError: it asks for more than the current allowance has (see `tercet.service.guard`).
             RateLimitError: so many tokens are not left of it.
+            ContentFilteredError: the current content policy keeps it out (see `tercet.service.screening`).
         """
         arrived_at = self.llm.engine.clock() if self.state != "closed" else 0.0
         try:
@@ -233,6 +235,8 @@ class ServedModel:
         self._check_ready()
         if (allowance := current_allowance()) is not None:
             allowance.check(request, self._length_of)
+        if (content := current_content_guard()) is not None:
+            request = await content.admit(request, self.llm.tokenizer if self.has_tokenizer else None)
         prepared = (
             self._prepare(request) if is_quick(request) else await asyncio.to_thread(self._prepare, request)
         )
@@ -254,6 +258,8 @@ class ServedModel:
                 None if seconds is None else arrived_at + seconds for seconds in timeouts
             )
             source = ComputedAnswer(self.engine.submit(engine_request), self.engine)
+        if content is not None:
+            source = content.answer(source, prepared.decoder)
         return Generation(
             request,
             source,
@@ -262,7 +268,7 @@ class ServedModel:
             arrived_at=arrived_at,
             timeouts=timeouts,
             observers=self._observers,
-            on_result=self._remember(key),
+            on_result=self._remember(key, source),
         )
 
     def _prepare(self, request: GenerationRequest) -> Prepared:
@@ -281,14 +287,14 @@ class ServedModel:
     def _length_of(self, ids: Sequence[int]) -> int:
         return len(self.llm.detokenize(ids)) if self.has_tokenizer else len(ids)
 
-    def _remember(self, key: str | None) -> Callable[[GenerationResult], None] | None:
+    def _remember(self, key: str | None, source: AnswerSource) -> Callable[[GenerationResult], None] | None:
         """What stores the result of a request under its key; None where it is not to be stored."""
         cache = self._cache
         if cache is None or key is None:
             return None
 
         def remember(result: GenerationResult) -> None:
-            if not result.response_cached:
+            if not (result.response_cached or source.changed):
                 cache.remember(key, result)
 
         return remember

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from types import TracebackType
 from typing import Literal
 
-from tercet.errors import TercetError, UnavailableError
+from tercet.errors import ForbiddenError, TercetError, UnavailableError
 from tercet.monitoring.metrics import ServiceMetrics
+from tercet.security.identity import Caller, current_caller
 from tercet.service.generation import Generation, GenerationObserver
 from tercet.service.health import Health
 from tercet.service.observation import LogObserver, MetricsObserver
 from tercet.service.pool import ModelPool
 from tercet.service.request import GenerationRequest
 from tercet.service.response_cache import ResponseCache
+from tercet.service.served_model import ServedModel
 from tercet.service.settings import ServiceSettings
 from tercet.service.supervisor import Supervisor
 
@@ -44,7 +47,9 @@ class Service:
         self.settings = settings or ServiceSettings()
         self.metrics = ServiceMetrics()
         self.cache: ResponseCache | None = None
-        self._observers: list[GenerationObserver] = [MetricsObserver(self.metrics), LogObserver()]
+        self._observers: list[GenerationObserver] = [MetricsObserver(self.metrics)]
+        if self.settings.log_requests:
+            self._observers.append(LogObserver(with_text=self.settings.log_prompts))
         self.pool = ModelPool(self.settings, metrics=self.metrics, observers=self._observers)
         self.supervisor = Supervisor(self.pool)
         self.health = Health(self)
@@ -76,7 +81,11 @@ class Service:
     async def submit(self, request: GenerationRequest) -> Generation:
         """Queue a request in the model that it names; raises what `ServedModel.submit` does.
 
+        It is the current caller's (`tercet.security.identity`): it waits in his turn, and shares what is kept
+        of prompts and answers with no other.
+
         Raises:
+            ForbiddenError: the caller may not use the model, or an adapter.
             ModelNotFoundError: no model has the name.
             UnavailableError: the service is loading or draining.
         """
@@ -85,12 +94,18 @@ class Service:
                 raise UnavailableError(
                     f"the service is {self.state} and takes no requests now; try again in a moment"
                 )
+            caller = current_caller()
             model = self.pool.get(request.model)
+            request = _owned(request, caller, model)
         except TercetError as error:
             for observer in self._observers:
                 observer.refused("", request, error)
             raise
         return await model.submit(request)
+
+    def observe(self, observer: GenerationObserver) -> None:
+        """Have somebody else hear of every request from now on."""
+        self._observers.append(observer)
 
     def begin_drain(self) -> None:
         """Take no more requests; what runs goes on. A signal handler may call this."""
@@ -128,3 +143,14 @@ class Service:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await asyncio.shield(self.stop(0 if error is not None else None))
+
+
+def _owned(request: GenerationRequest, caller: Caller, model: ServedModel) -> GenerationRequest:
+    """The request as that of its caller; ForbiddenError where it asks for adapters that are not for him."""
+    if request.adapters is not None and not caller.may_use(model.base_name):
+        names = list(request.adapters)  # none of them would be the model without any
+        if not names or not all(caller.may_use(name) for name in names):
+            raise ForbiddenError("this key is not for the model with these adapters")
+    if caller.is_local:
+        return request
+    return dataclasses.replace(request, tenant=caller.key_id, cache_salt=caller.salt(request.cache_salt))

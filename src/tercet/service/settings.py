@@ -52,6 +52,10 @@ class ServiceSettings:
     max_cached_responses: int = 1_024
     cache_ttl_seconds: float = 3_600.0
 
+    log_prompts: bool = False
+    """Whether what people ask and what the model answers is written to the log. Otherwise none of it is."""
+    log_requests: bool = True
+    """Whether the log has a line for each request: ids and counts."""
     warm_up: bool = True
     """Whether a model answers a short prompt before it takes requests: its pages and kernels are touched."""
 

@@ -1,8 +1,8 @@
 """Sentences by which a text tries to become an instruction.
 
-They catch what is copied from lists of such sentences, and nothing that was thought up with the rules in view.
-What protects against the rest is elsewhere: a user's text never becomes a special token, roles are written
-by the template alone, and the server runs no tool and fetches nothing.
+They catch what is copied from lists of such sentences, and nothing that was thought up with the rules in
+view. What protects against the rest is elsewhere: a user's text never becomes a special token, roles are
+written by the template alone, and the server runs no tool and fetches nothing.
 """
 
 from __future__ import annotations

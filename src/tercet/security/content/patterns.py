@@ -1,9 +1,9 @@
 """Regular expressions, in RE2: their time grows with the text and never explodes.
 
 A pattern says how far a match of it may `reach`, and a match is looked for within that many characters of its
-beginning. So what it finds depends on nothing that a stream has yet to bring, once so much is there. Two
-further facts let text leave sooner: that a match begins with one of certain `prefixes`, or is `one_word`,
-which white space ends.
+beginning; one that would end beyond is none. So what it finds depends on nothing that a stream has yet to
+bring, once so much is there. Two further facts let text leave sooner: that a match begins with one of certain
+`prefixes`, or is `one_word`, which white space ends.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ __all__ = ["Pattern", "PatternFilter"]
 LONGEST_PATTERN = 2_000
 MOST_REACH = 10_000
 PATTERN_BYTES = 8 << 20
+WINDOW = 512
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,10 @@ class Pattern:
     name: str
     """For logs and metrics."""
     regex: str
+    """What the group `(?P<value>...)` matches is what is found; without one, the whole."""
     category: str
     reach: int = 200
-    """Characters of a match, at most."""
+    """A match is shorter than so many characters, unless the text ends with it."""
     prefixes: tuple[str, ...] = ()
     """One of these begins every match, in this very case; empty where anything may."""
     one_word: bool = False
@@ -91,14 +93,24 @@ class _Encoded:
 def _matches(pattern: Pattern, compiled: Any, text: _Encoded, begin: int, decided: int) -> list[Finding]:
     """Matches that begin between the two; they may overlap, since no scan knows how far the last one went."""
     found = []
+    group = next((number for name, number in compiled.groupindex.items() if name in ("value", b"value")), 0)
+    window = 2 * pattern.reach + WINDOW  # where the next beginning is looked for: no search is ever longer
     position = begin
-    while (near := compiled.search(text.data, text.byte_at(position))) is not None:
+    while position < decided:
+        near = compiled.search(text.data, text.byte_at(position), text.byte_at(position + window))
+        if near is None:
+            position += window - pattern.reach
+            continue
         start = text.character_at(near.start())
         if start >= decided:
             break
-        match = compiled.match(text.data, near.start(), text.byte_at(start + pattern.reach))
-        if match is not None and match.end() > near.start():
-            found.append(Finding(start, text.character_at(match.end()), pattern.category, pattern.name))
+        border = start + pattern.reach
+        match = compiled.match(text.data, near.start(), text.byte_at(border))
+        # At the border of what is looked at, nobody knows what would have followed.
+        if match is not None and (border >= text.length or text.character_at(match.end()) < border):
+            first, last = (text.character_at(place) for place in match.span(group))
+            if first < last:
+                found.append(Finding(first, last, pattern.category, pattern.name))
         position = start + 1
     return found
 

@@ -3,8 +3,8 @@
     WordList({"hate": ["hate", "hateful"]})
     WordList.read("words/de.txt", category="gewalt")        one word or phrase a line, # begins a comment
 
-Both the list and the text are folded first (`folding`). Scripts that write no spaces need `whole_words=False`,
-which finds a word inside others, too.
+Both the list and the text are folded first (`folding`). Scripts that write no spaces need
+`whole_words=False`, which finds a word inside others, too.
 """
 
 from __future__ import annotations
@@ -111,10 +111,15 @@ class WordList:
         return not (before.isalnum() or behind.isalnum())
 
     def _undecided(self, folded: str, origins: list[int], length: int) -> int:
-        """Where the longest end of the text begins that may become a word, or has to be seen to stand alone."""
+        """Where the longest end of the text begins that may become a word, or has to be seen to stand alone.
+
+        What follows the last visible character is undecided, too: the next word may stand behind it.
+        """
+        if not folded:
+            return 0
         for size in range(min(self._longest, len(folded)), 0, -1):
             if folded[-size:] in self._beginnings:
                 first = len(folded) - size
                 if not self._whole or first == 0 or not folded[first - 1].isalnum():
                     return origins[first]
-        return length
+        return length if origins[-1] == length - 1 else origins[-1]

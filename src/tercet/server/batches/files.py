@@ -9,12 +9,13 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from tercet.server.batches.listing import page_of
+from tercet.server.batches.ownership import is_theirs, shown, theirs
 from tercet.server.batches.shapes import UPLOAD_FORM, DeletedFile, FileList, FileObject
 from tercet.server.batches.upload import store_upload
 from tercet.server.errors import ApiError
 from tercet.service.batch.jobs import BatchJobs
 
-__all__ = ["jobs_of", "router"]
+__all__ = ["file_of", "jobs_of", "router"]
 
 router = APIRouter(tags=["OpenAI"])
 
@@ -39,7 +40,7 @@ def jobs_of(request: Request) -> BatchJobs:
 )
 async def create_file(request: Request) -> dict[str, Any]:
     """Keep a file of requests."""
-    return await store_upload(request, jobs_of(request).store)
+    return shown(await store_upload(request, jobs_of(request).store))
 
 
 @router.get("/v1/files", response_model=None, responses={200: {"model": FileList}})
@@ -51,20 +52,20 @@ async def list_files(
     after: After = None,
 ) -> dict[str, Any]:
     """The files, the latest first."""
-    files = [file for file in jobs_of(request).store.files() if purpose in (None, file["purpose"])]
+    files = [file for file in theirs(jobs_of(request).store.files()) if purpose in (None, file["purpose"])]
     return page_of(files if order == "desc" else files[::-1], limit, after)
 
 
 @router.get("/v1/files/{file_id}", response_model=None, responses={200: {"model": FileObject}})
 async def get_file(file_id: str, request: Request) -> dict[str, Any]:
     """What a file is."""
-    return _file(request, file_id)
+    return file_of(request, file_id)
 
 
 @router.get("/v1/files/{file_id}/content", response_class=Response, responses=CONTENT)
 async def get_content(file_id: str, request: Request) -> Response:
     """The bytes of a file."""
-    _file(request, file_id)
+    file_of(request, file_id)
     path = jobs_of(request).store.file_path(file_id)
     return FileResponse(path, media_type="application/octet-stream")
 
@@ -72,7 +73,7 @@ async def get_content(file_id: str, request: Request) -> Response:
 @router.delete("/v1/files/{file_id}", response_model=None, responses={200: {"model": DeletedFile}})
 async def delete_file(file_id: str, request: Request) -> dict[str, Any]:
     """Forget a file; one that a running batch reads stays."""
-    _file(request, file_id)
+    file_of(request, file_id)
     jobs = jobs_of(request)
     if jobs.uses(file_id):
         raise ApiError(
@@ -85,8 +86,9 @@ async def delete_file(file_id: str, request: Request) -> dict[str, Any]:
     return {"id": file_id, "object": "file", "deleted": True}
 
 
-def _file(request: Request, file_id: str) -> dict[str, Any]:
+def file_of(request: Request, file_id: str, param: str = "file_id") -> dict[str, Any]:
+    """The caller's file of this name; ApiError where he has none."""
     found = jobs_of(request).store.file(file_id)
-    if found is None:
-        raise ApiError(404, f"there is no file {file_id[:64]!r}", param="file_id", code="file_not_found")
-    return found
+    if found is None or not is_theirs(found):
+        raise ApiError(404, f"there is no file {file_id[:64]!r}", param=param, code="file_not_found")
+    return shown(found)

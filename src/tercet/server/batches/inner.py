@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
-from tercet.errors import ParameterError, UnavailableError
+from tercet.errors import FormatError, ParameterError, StorageError, UnavailableError
+from tercet.security.identity import LOCAL, Caller
+from tercet.server.access import UnauthenticatedError
+from tercet.server.errors import error_object
 from tercet.service.batch.lines import BatchLine, Outcome
 from tercet.service.batch.run import StopBatch, TryAgain
 from tercet.service.generation import Generation
@@ -59,12 +62,20 @@ class AppAnswer:
         app: the application, over a `PatientService`.
         endpoint: the route of the batch; None takes that of each line.
         model: answers, whatever model a line names; None follows the line.
+        owner: the id of the key as whose requests they run; one that is not good any more gets 401.
     """
 
-    def __init__(self, app: FastAPI, endpoint: str | None = None, model: str | None = None) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        endpoint: str | None = None,
+        model: str | None = None,
+        owner: str = LOCAL.key_id,
+    ) -> None:
         self._app = app
         self._endpoint = endpoint
         self._model = model
+        self._owner = owner
 
     async def __call__(self, line: BatchLine) -> Outcome:
         """Answer one line; raises what is wrong with its form, TryAgain or StopBatch."""
@@ -76,7 +87,11 @@ class AppAnswer:
             raise ParameterError(f"url is one of {', '.join(ENDPOINTS)}, not {line.url[:60]!r}")
         if line.body.get("stream"):
             raise ParameterError("body.stream: an answer in a file does not stream; leave it out")
-        status, headers, body = await self._ask(line.url, line)
+        caller = self._caller()
+        if caller is None:
+            status, body = error_object(UnauthenticatedError("revoked_key"))
+            return Outcome(status, body)
+        status, headers, body = await self._ask(line.url, line, caller)
         if status in NO_ROOM:
             service = self._app.state.service
             if service.state != "ready":
@@ -84,7 +99,16 @@ class AppAnswer:
             raise TryAgain(float(headers.get(b"retry-after", b"") or AGAIN_SECONDS))
         return Outcome(status, body)
 
-    async def _ask(self, path: str, line: BatchLine) -> tuple[int, dict[bytes, bytes], dict[str, Any]]:
+    def _caller(self) -> Caller | None:
+        try:
+            found: Caller | None = self._app.state.access.caller_with_id(self._owner)
+        except (StorageError, FormatError) as error:  # the keys cannot be read: who it is shows later
+            raise TryAgain(AGAIN_SECONDS) from error
+        return found
+
+    async def _ask(
+        self, path: str, line: BatchLine, caller: Caller
+    ) -> tuple[int, dict[bytes, bytes], dict[str, Any]]:
         """Call the application as a server would."""
         sent = False
         status = 500
@@ -122,6 +146,7 @@ class AppAnswer:
             "server": None,
             "state": {},
             "tercet.internal": True,
+            "tercet.caller": caller,
         }
         await self._app(scope, receive, send)
         return status, headers, json.loads(b"".join(parts))

@@ -39,6 +39,6 @@ def open_jobs(service: Service, settings: ServerSettings, auditing: Auditing) ->
     app = inner_app(service, settings, auditing)
     return BatchJobs(
         BatchStore(settings.batch_folder),
-        lambda endpoint: AppAnswer(app, endpoint),
+        lambda endpoint, owner: AppAnswer(app, endpoint, owner=owner),
         lambda: 2 * service.pool.get(None).max_concurrent,
     )

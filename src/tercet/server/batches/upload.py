@@ -14,6 +14,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
+from tercet.security.identity import current_caller
 from tercet.server.errors import ApiError
 from tercet.service.batch.store import BatchStore, NewFile
 
@@ -36,7 +37,7 @@ async def store_upload(request: Request, store: BatchStore) -> dict[str, Any]:
     if kind != b"multipart/form-data" or not boundary:
         raise ApiError(415, "the content type is multipart/form-data", code="unsupported_media_type")
     with contextlib.ExitStack() as stack:
-        new = stack.enter_context(store.new_file("", "batch"))
+        new = stack.enter_context(store.new_file("", "batch", owner=current_caller().key_id))
         form = _Form(new)
         try:
             parser = MultipartParser(boundary, form.callbacks())  # type: ignore[arg-type]

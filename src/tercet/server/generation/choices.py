@@ -113,7 +113,7 @@ class Choices:
 
 
 def finish_reason(result: GenerationResult) -> str:
-    """Return "stop" or "length".
+    """Return "stop", "length" or "content_filter".
 
     Raises:
         UnavailableError: the generation was ended from outside.

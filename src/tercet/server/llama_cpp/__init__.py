@@ -14,7 +14,7 @@
 
 Its prompts are raw: unlike those of the OpenAI routes they may spell control tokens, because that is what
 scripts do with the text that /apply-template gives them. Who puts text of others into such a prompt sends
-`"parse_special": false` with it.
+`"parse_special": false` with it; in the profile `strict` that is the default.
 """
 
 from __future__ import annotations

@@ -39,7 +39,8 @@ def final(
 ) -> dict[str, Any]:
     """The answer, or the last event of a stream, which has no text of its own."""
     stop_string = result.metadata["stop_string"]
-    ended_by = "eos" if stop_string is None else "word"
+    stop_type = "eos" if stop_string is None else "word"
+    stop_type = {"length": "limit", "content_filter": "content_filter"}.get(result.finish_reason, stop_type)
     return {
         "index": index,
         "content": content,
@@ -53,7 +54,7 @@ def final(
         "prompt": prompt,
         "has_new_line": "\n" in result.text,
         "truncated": False,
-        "stop_type": "limit" if result.finish_reason == "length" else ended_by,
+        "stop_type": stop_type,
         "stopping_word": stop_string or "",
         "tokens_cached": result.cached_tokens,
         "timings": timings(result),

@@ -99,8 +99,9 @@ class LlamaCppCompletionBody(StrictModel):
     return_tokens: bool | None = None
     timings_per_token: bool | None = None
     response_fields: list[str] | None = Field(None, max_length=100)
-    parse_special: bool = True
-    """Not llama.cpp's: whether the texts of control tokens in a prompt are control tokens."""
+    parse_special: bool | None = None
+    """Not llama.cpp's: whether the texts of control tokens in a prompt are control tokens. Missing: they are,
+    but in the profile `strict`."""
     priority: int | None = Field(None, ge=-1000, le=1000)
     """Not llama.cpp's; lower runs first."""
 
@@ -110,7 +111,7 @@ class LlamaCppTokenizeBody(StrictModel):
 
     content: str | list[Piece] = ""
     add_special: bool = False
-    parse_special: bool = True
+    parse_special: bool | None = None
     with_pieces: bool = False
     model: str | None = None
 

@@ -19,7 +19,7 @@ from tercet.server.llama_cpp import answers
 from tercet.server.llama_cpp.adapters import adapter_weights
 from tercet.server.llama_cpp.bodies import LlamaCppCompletionBody
 from tercet.server.llama_cpp.errors import LlamaCppRoute, llama_cpp_error, responses
-from tercet.server.llama_cpp.prompts import is_several, prompt_ids, prompts
+from tercet.server.llama_cpp.prompts import is_several, parses_special, prompt_ids, prompts
 from tercet.server.llama_cpp.sampling import constraint, most_tokens, sampling_params
 from tercet.server.llama_cpp.shapes import LlamaCppCompletion
 from tercet.server.streaming.events import event
@@ -38,7 +38,8 @@ async def complete(body: AnyTypeBody[LlamaCppCompletionBody], request: Request) 
     """Continue one prompt or several, whole or piece by piece."""
     service = request.app.state.service
     served = service.pool.get(body.model)
-    requests = await asyncio.to_thread(_requests, body, served, request.state.request_id)
+    special = parses_special(request, body.parse_special)
+    requests = await asyncio.to_thread(_requests, body, served, request.state.request_id, special)
     choices = await Choices.submit(service, requests)
     answer = _Answer(body, served, requests)
     if body.stream:
@@ -52,7 +53,9 @@ async def complete(body: AnyTypeBody[LlamaCppCompletionBody], request: Request) 
     return JSONResponse(whole if is_list else whole[0], headers=choices.headers)
 
 
-def _requests(body: LlamaCppCompletionBody, served: ServedModel, request_id: str) -> list[GenerationRequest]:
+def _requests(
+    body: LlamaCppCompletionBody, served: ServedModel, request_id: str, parse_special: bool
+) -> list[GenerationRequest]:
     """A request for each prompt and each answer to it."""
     wanted = constraint(body)
     keeps_nothing = body.cache_prompt is False
@@ -69,7 +72,7 @@ def _requests(body: LlamaCppCompletionBody, served: ServedModel, request_id: str
             stream=bool(body.stream),
             model=body.model,
         )
-        for ids in (prompt_ids(served.llm, prompt, body.parse_special) for prompt in prompts(body.prompt))
+        for ids in (prompt_ids(served.llm, prompt, parse_special) for prompt in prompts(body.prompt))
         for index in range(body.n_cmpl or 1)
     ]
 

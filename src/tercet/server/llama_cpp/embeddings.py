@@ -15,7 +15,7 @@ from tercet.server.bodies import AnyTypeBody
 from tercet.server.errors import ApiError
 from tercet.server.llama_cpp.bodies import LlamaCppEmbeddingBody, LlamaCppPromptObject
 from tercet.server.llama_cpp.errors import LlamaCppRoute, responses
-from tercet.server.llama_cpp.prompts import prompts, token_ids
+from tercet.server.llama_cpp.prompts import parses_special, prompts, token_ids
 from tercet.server.llama_cpp.shapes import LlamaCppEmbeddingItem
 
 __all__ = ["normalized", "router"]
@@ -37,7 +37,7 @@ async def embed(body: AnyTypeBody[LlamaCppEmbeddingBody], request: Request) -> l
         raise ApiError(
             400, "content: there is neither content nor input", param="content", code="invalid_value"
         )
-    texts = [_text(served.llm, one) for one in prompts(given)]
+    texts = [_text(served.llm, one, parses_special(request)) for one in prompts(given)]
     if body.embd_normalize == -1 and served.llm.config.normalize_embeddings:
         raise ApiError(
             400,
@@ -62,9 +62,9 @@ def normalized(vector: npt.NDArray[np.float32], norm: int) -> npt.NDArray[np.flo
     return (vector / size if size > 0 else vector).astype(np.float32)
 
 
-def _text(llm: LLM, given: Any) -> str | list[int]:
+def _text(llm: LLM, given: Any, parse_special: bool) -> str | list[int]:
     if isinstance(given, str):
         return given
     if isinstance(given, LlamaCppPromptObject):
         return given.prompt_string
-    return token_ids(llm, given, parse_special=True)
+    return token_ids(llm, given, parse_special)

@@ -12,12 +12,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from starlette.requests import Request
+
 from tercet.errors import ParameterError
 from tercet.llm import LLM
 from tercet.server.errors import ApiError
 from tercet.server.llama_cpp.bodies import LlamaCppPromptObject
 
-__all__ = ["is_several", "prompt_ids", "prompts", "token_ids"]
+__all__ = ["is_several", "parses_special", "prompt_ids", "prompts", "token_ids"]
+
+
+def parses_special(request: Request, asked: bool | None = None) -> bool:
+    """Whether the texts of control tokens in a prompt are control tokens.
+
+    llama.cpp's scripts rely on it. Where strangers come (the profile `strict`), a prompt may hold their text,
+    so there it must be asked for.
+    """
+    return request.app.state.security.profile != "strict" if asked is None else asked
 
 
 def is_several(prompt: Any) -> bool:
@@ -39,7 +50,7 @@ def prompts(prompt: Any) -> list[Any]:
     return several
 
 
-def prompt_ids(llm: LLM, prompt: Any, parse_special: bool = True) -> list[int]:
+def prompt_ids(llm: LLM, prompt: Any, parse_special: bool) -> list[int]:
     """The token ids of a single prompt.
 
     Raises:

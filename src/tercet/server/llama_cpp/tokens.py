@@ -13,7 +13,7 @@ from tercet.server.bodies import AnyTypeBody
 from tercet.server.chat.requests import message_of
 from tercet.server.llama_cpp.bodies import LlamaCppDetokenizeBody, LlamaCppTemplateBody, LlamaCppTokenizeBody
 from tercet.server.llama_cpp.errors import LlamaCppRoute, responses
-from tercet.server.llama_cpp.prompts import token_ids
+from tercet.server.llama_cpp.prompts import parses_special, token_ids
 from tercet.server.llama_cpp.shapes import LlamaCppRenderedPrompt, LlamaCppText, LlamaCppTokenList
 
 __all__ = ["router"]
@@ -25,7 +25,9 @@ router = APIRouter(tags=["llama.cpp"], route_class=LlamaCppRoute)
 async def tokenize(body: AnyTypeBody[LlamaCppTokenizeBody], request: Request) -> dict[str, Any]:
     """The token ids of a text, or of texts and token ids in a row."""
     llm = request.app.state.service.pool.get(body.model).llm
-    return {"tokens": await asyncio.to_thread(_tokens, llm, body)}
+    return {
+        "tokens": await asyncio.to_thread(_tokens, llm, body, parses_special(request, body.parse_special))
+    }
 
 
 @router.post("/detokenize", response_model=None, responses=responses(LlamaCppText))
@@ -43,9 +45,9 @@ async def apply_template(body: AnyTypeBody[LlamaCppTemplateBody], request: Reque
     return {"prompt": await served.chat_text(messages)}
 
 
-def _tokens(llm: LLM, body: LlamaCppTokenizeBody) -> list[Any]:
+def _tokens(llm: LLM, body: LlamaCppTokenizeBody, parse_special: bool) -> list[Any]:
     parts = [body.content] if isinstance(body.content, str) else body.content
-    ids = token_ids(llm, parts, body.parse_special)
+    ids = token_ids(llm, parts, parse_special)
     bos = llm.config.first_token_id
     if body.add_special and bos is not None:
         ids = [bos, *ids]

@@ -26,6 +26,7 @@ from tercet.server.request_account import RequestAccount, accounting
 
 __all__ = ["Audit"]
 
+POLLED = QUIET_PATHS | {"/security/status"}
 LOOKING = frozenset({"GET", "HEAD", "OPTIONS"})
 UNKNOWN_ROUTE = "-"
 
@@ -71,6 +72,9 @@ class Audit:
                     scope["state"]["client_gone"] = True
                 self._tell(scope, status or 500, time.monotonic() - began, account)
 
+    def _is_admins(self, route: Any) -> bool:
+        return route is not None and self.is_admins(route)
+
     def _tell(self, scope: Scope, status: int, seconds: float, account: RequestAccount) -> None:
         state = scope["state"]
         route = scope.get("route")
@@ -82,10 +86,10 @@ class Audit:
             kind = "request.cancelled"
         elif status >= 500 or "failed" in state:
             kind = "request.failed"
-        elif route is not None and self.is_admins(route) and scope["path"] not in QUIET_PATHS:
-            kind = "admin.action"
-        elif scope["method"] in LOOKING:
+        elif scope["method"] in LOOKING and (scope["path"] in POLLED or not self._is_admins(route)):
             return
+        elif self._is_admins(route):
+            kind = "admin.action"
         else:
             kind = "request.processed"
         found: dict[str, FieldValue] = {

@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tercet.errors import RateLimitError, TercetError
 from tercet.security.identity import ANONYMOUS, Caller, current_caller
-from tercet.server.errors import error_response
+from tercet.server.errors import error_response, note_error
 from tercet.service.guard import Allowance, Guard, Quota
 
 if TYPE_CHECKING:
@@ -61,16 +61,19 @@ class Limits:
 
         with contextlib.ExitStack() as work:
             try:
-                work.enter_context(allowance.working())
+                work.enter_context(allowance.place())
             except RateLimitError as error:
                 scope["state"]["blocked"] = "parallelism"
+                note_error(scope, error)
                 await error_response(error)(scope, receive, told)
                 return
             try:
                 await allowance.admit()
             except TercetError as error:
+                note_error(scope, error)
                 await error_response(error)(scope, receive, told)
                 return
+            work.enter_context(allowance.current())
             await self.app(scope, receive, told)
 
 

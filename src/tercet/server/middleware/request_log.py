@@ -2,7 +2,8 @@
 
 A client may name its request by `X-Request-Id`; otherwise it gets a fresh id. Status 499 in the log means
 that the client went away before the answer was complete. An exception that is nobody's fault but ours is
-logged with its traceback, and the client gets the id to ask about.
+logged with its kind and place, without its words, which could be somebody's prompt; the client gets the id
+to ask about.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tercet.server.errors import error_response
+from tercet.service.observation import fault_fields
 
 __all__ = ["CLIENT_GONE", "RequestLog"]
 
@@ -30,9 +32,10 @@ LOG = logging.getLogger("tercet.access")
 class RequestLog:
     """See the module."""
 
-    def __init__(self, app: ASGIApp, count: Callable[[int], None]) -> None:
+    def __init__(self, app: ASGIApp, count: Callable[[int], None], writes: bool = True) -> None:
         self.app = app
         self.count = count
+        self.writes = writes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
@@ -61,7 +64,7 @@ class RequestLog:
         try:
             await self.app(scope, receive, watched)
         except Exception as error:
-            LOG.error("fault", exc_info=error, extra={"request_id": request_id})
+            LOG.error("fault", extra={"request_id": request_id, **fault_fields(error)})
             if status:
                 raise  # an answer had begun: its connection is closed, so that nobody takes it for complete
             await error_response(error)(scope, receive, watched)
@@ -70,7 +73,7 @@ class RequestLog:
                 status = CLIENT_GONE
             self.count(status or 500)
             polled = scope["path"] in QUIET_PATHS or scope["path"].startswith("/page/")
-            quiet = polled and status < 400
+            quiet = (polled and status < 400) or not self.writes
             LOG.log(
                 logging.DEBUG if quiet else logging.INFO,
                 "request",

@@ -10,6 +10,7 @@ from tercet.engine.result import GenerationResult
 __all__ = ["final", "frame", "loaded", "timestamp"]
 
 NANOSECONDS = 1_000_000_000
+_DONE_REASONS = ("length", "content_filter")
 
 
 def timestamp(seconds: float | None = None) -> str:
@@ -28,7 +29,7 @@ def final(result: GenerationResult) -> dict[str, Any]:
     parts = result.metadata.get("timings") or {}
     return {
         "done": True,
-        "done_reason": "length" if result.finish_reason == "length" else "stop",
+        "done_reason": result.finish_reason if result.finish_reason in _DONE_REASONS else "stop",
         "total_duration": _nanoseconds(result.generation_time_seconds),
         "load_duration": 0,
         "prompt_eval_count": result.prompt_tokens,

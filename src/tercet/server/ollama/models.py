@@ -48,7 +48,7 @@ async def tags(request: Request) -> dict[str, Any]:
 @router.get("/api/ps", response_model=None, responses=responses(OllamaModels))
 async def running(request: Request) -> dict[str, Any]:
     """The models that are loaded: all of them, for as long as the server runs."""
-    models = request.app.state.service.pool.models
+    models = [model for model in request.app.state.service.pool.entries if model.adapter is None]
     expires = timestamp(time.time() + YEAR_SECONDS)
     return {
         "models": [

@@ -8,9 +8,10 @@ from tercet.server.operations.adapters import router as adapters
 from tercet.server.operations.health import router as health
 from tercet.server.operations.metrics import router as metrics
 from tercet.server.operations.models import router as models
+from tercet.server.operations.security import router as security
 
 __all__ = ["router"]
 
 router = APIRouter()
-for part in (health, metrics, models, adapters):
+for part in (health, metrics, security, models, adapters):
     router.routes.extend(part.routes)

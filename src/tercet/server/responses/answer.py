@@ -20,6 +20,9 @@ from tercet.service.tool_call_parser import ContentDelta, Delta, ToolCallParser
 
 __all__ = ["ResponseAnswer"]
 
+_INCOMPLETE = {"length": "max_output_tokens"}
+"""Why an answer is not complete, where the word for it is another one here."""
+
 
 class ResponseAnswer:
     """Writes the answer to one request, once.
@@ -100,13 +103,14 @@ class ResponseAnswer:
     def _end(self, result: GenerationResult) -> Iterator[dict[str, Any]]:
         if self._parser is not None:
             yield from self._write_deltas(self._parser.finish(), [])
-        complete = finish_reason(result) == "stop"
+        reason = finish_reason(result)
+        complete = reason == "stop"
         if not self._output.items:
             yield from self._output.write_text("", [])
         yield from self._output.close("completed" if complete else "incomplete")
         self._response |= {
             "status": "completed" if complete else "incomplete",
-            "incomplete_details": None if complete else {"reason": "max_output_tokens"},
+            "incomplete_details": None if complete else {"reason": _INCOMPLETE.get(reason, reason)},
             "completed_at": int(time.time()) if complete else None,
             "output": self._output.items,
             "usage": _usage(result),

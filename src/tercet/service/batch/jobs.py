@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tercet.errors import ParameterError, UnavailableError
+from tercet.security.identity import LOCAL, current_caller
 from tercet.service.batch.inventory import Inventory
 from tercet.service.batch.lines import Outcome, fallback_line, parse_line
 from tercet.service.batch.results import ResultFile, is_success
@@ -41,12 +42,12 @@ class BatchJobs:
 
     Args:
         store: files and batches.
-        new_answer: who answers the lines of a batch for an endpoint.
+        new_answer: who answers the lines of a batch, for an endpoint and the key that the batch belongs to.
         concurrency: most requests in flight; asked when a batch begins.
     """
 
     def __init__(
-        self, store: BatchStore, new_answer: Callable[[str], Answer], concurrency: Callable[[], int]
+        self, store: BatchStore, new_answer: Callable[[str, str], Answer], concurrency: Callable[[], int]
     ) -> None:
         self.store = store
         self._new_answer = new_answer
@@ -101,6 +102,7 @@ class BatchJobs:
             "cancelled_at": None,
             "request_counts": {"total": 0, "completed": 0, "failed": 0},
             "metadata": None if metadata is None else dict(metadata),
+            "owner": current_caller().key_id,
         }
         self.store.put_batch(batch)
         await self._save(batch["id"])
@@ -201,7 +203,7 @@ class BatchJobs:
         running = run_batch(
             inventory,
             results,
-            self._new_answer(batch["endpoint"]),
+            self._new_answer(batch["endpoint"], _owner(batch)),
             concurrency=self._concurrency(),
             progress=lambda counts: self._note(batch_id, counts),
             problem=note_problem,
@@ -235,10 +237,11 @@ class BatchJobs:
         """Write the answers and the failures into two files; one that would be empty is not made."""
         made: dict[str, Any] = {}
         counts = BatchCounts(0)
+        owner = _owner(self.store.batch(batch_id) or {})
         for what, wanted in (("output", True), ("error", False)):
             file_id = derived_file_id(batch_id, what)
             count = 0
-            with self.store.new_file(f"{batch_id}_{what}.jsonl", "batch_output", file_id) as file:
+            with self.store.new_file(f"{batch_id}_{what}.jsonl", "batch_output", file_id, owner) as file:
                 for line in self._lines(batch_id):
                     if is_success(json.loads(line)) is wanted:
                         file.write(line)
@@ -271,6 +274,10 @@ class BatchJobs:
             batch["status"] = status
             batch[f"{status}_at"] = batch.get(f"{status}_at") or int(time.time())
         return batch
+
+
+def _owner(batch: Mapping[str, Any]) -> str:
+    return str(batch.get("owner", LOCAL.key_id))
 
 
 def _shown(counts: BatchCounts) -> dict[str, int]:

@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 
 from tercet.environment import atomic_write, storage_errors
 from tercet.errors import ParameterError, StorageError
+from tercet.security.identity import LOCAL
 from tercet.service.batch.results import lock_file
 
 __all__ = ["BatchStore", "derived_file_id"]
@@ -67,13 +68,17 @@ class BatchStore:
     # Files --------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def new_file(self, filename: str, purpose: str, file_id: str | None = None) -> Iterator[NewFile]:
+    def new_file(
+        self, filename: str, purpose: str, file_id: str | None = None, owner: str = LOCAL.key_id
+    ) -> Iterator[NewFile]:
         """Open a new file to write; it is there when the block ends without an error.
+
+        `owner` is the id of the key that it belongs to.
 
         Raises:
             StorageError: the disk is full, or all files together are larger than they may be.
         """
-        new = NewFile(file_id or f"file-{secrets.token_hex(12)}", self._room())
+        new = NewFile(file_id or f"file-{secrets.token_hex(12)}", self._room(), owner)
         new.describe(filename, purpose)
         with atomic_write(self._folder / "files" / f"{new.id}.data") as file:
             new.file = file
@@ -174,8 +179,9 @@ class BatchStore:
 class NewFile:
     """A file that is being written; `object` describes it when it is there."""
 
-    def __init__(self, file_id: str, room: int) -> None:
+    def __init__(self, file_id: str, room: int, owner: str = LOCAL.key_id) -> None:
         self.id = file_id
+        self.owner = owner
         self.num_bytes = 0
         self.file: BinaryIO | None = None
         self.object: dict[str, Any] = {}
@@ -191,6 +197,7 @@ class NewFile:
             "filename": filename,
             "purpose": purpose,
             "status": "processed",
+            "owner": self.owner,
         }
 
     def write(self, data: bytes | memoryview) -> None:

@@ -1,0 +1,89 @@
+"""A server with as many connections as it takes, the same for hundreds and for ten thousand."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import resource
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from served import Server
+
+QUESTION = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+BODY = json.dumps({"prompt": "Once upon a time", "max_tokens": 3, "temperature": 0}).encode()
+COMPLETION = (
+    b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    b"Content-Length: %d\r\n\r\n" % len(BODY)
+) + BODY
+SPARE_FILES = 100
+"""What the tests and the server have open besides."""
+
+
+def most_connections(wanted: int) -> int:
+    """How many of the wanted connections this system lets one process have."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard - SPARE_FILES)
+
+
+def hold_connections(serve: Callable[..., Server], count: int) -> dict[str, float]:
+    """Open so many connections: one more is refused in words, all are served, and all are given back."""
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({count + SPARE_FILES},) * 2)"
+    server = serve("--max-connections", str(count), "--header-timeout", "300", first=limit)
+    before = open_files(server), resident_bytes(server)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count + SPARE_FILES), hard))
+    try:
+        with contextlib.ExitStack() as stack:
+            held = [stack.enter_context(connected(server)) for _ in range(count)]
+            end = time.monotonic() + 60
+            while open_files(server) < before[0] + count:
+                assert time.monotonic() < end, f"{open_files(server)} files are open, of {count} connections"
+                time.sleep(0.02)
+            with connected(server) as one_more:
+                one_more.sendall(QUESTION)
+                refusal = one_more.recv(4096)
+            assert refusal.startswith(b"HTTP/1.1 503"), refusal
+            assert b"retry-after" in refusal.lower(), refusal
+            begin = time.monotonic()
+            held[-1].sendall(COMPLETION)
+            answer = held[-1].recv(4096)
+            seconds = time.monotonic() - begin
+            assert answer.startswith(b"HTTP/1.1 200"), answer
+            resident = resident_bytes(server)
+            for connection in held[:-1]:
+                connection.sendall(QUESTION)
+            for connection in held[:-1]:
+                assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+        end = time.monotonic() + 60
+        while open_files(server) > before[0] + 4:
+            assert time.monotonic() < end, "connections that were closed are held"
+            time.sleep(0.02)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with connected(server) as again:
+        again.sendall(COMPLETION)
+        assert again.recv(4096).startswith(b"HTTP/1.1 200")
+    return {
+        "connections": count,
+        "bytes_for_each": round((resident - before[1]) / count),
+        "seconds_of_an_answer_beside_them": round(seconds, 3),
+    }
+
+
+def connected(server: Server) -> socket.socket:
+    """A connection that waits for a minute at most."""
+    return socket.create_connection(("127.0.0.1", server.port), 60)
+
+
+def open_files(server: Server) -> int:
+    """How many files and connections the server has open."""
+    return sum(1 for _ in Path(f"/proc/{server.pid}/fd").iterdir())
+
+
+def resident_bytes(server: Server) -> int:
+    """How much memory the server occupies."""
+    pages = int(Path(f"/proc/{server.pid}/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
