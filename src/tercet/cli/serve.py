@@ -15,6 +15,7 @@ from tercet.cli import (
     options,
     security_options,
     settings_file,
+    watch_options,
 )
 from tercet.cli.serve_settings import server_settings, service_settings
 
@@ -181,6 +182,8 @@ def serve(
             "--log-file", help="A file for the log besides stderr; rotated at 10 MiB.", show_default=False
         ),
     ] = None,
+    history: watch_options.History = None,
+    sample_every: watch_options.SampleEvery = 60.0,
     log_prompts: audit_options.LogPrompts = False,
     audit_dir: audit_options.AuditDir = None,
     audit_files: audit_options.AuditFiles = 20,

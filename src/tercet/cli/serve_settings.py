@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tercet.cli import access_options, audit_options, options, security_options
+from tercet.cli.monitor.place import history_file
 
 if TYPE_CHECKING:
     from tercet.server.settings import ServerSettings
@@ -76,6 +77,8 @@ def server_settings(values: Mapping[str, Any]) -> ServerSettings:
         content_policy=values["content_policy"],
         batch_folder=_path(values["batch_dir"]),
         adapter_folder=_path(values["lora_dir"]),
+        history_file=history_file(values["history"], values["port"]),
+        sample_seconds=values["sample_every"],
         audit_folder=_path(values["audit_dir"]),
         audit_files=values["audit_files"],
         audit_file_bytes=values["audit_file_bytes"],

@@ -83,6 +83,7 @@ def create_app(
     auditing.counts.configuration = _configuration(app)
     app.state.batches = open_jobs(service, settings, auditing)
     app.state.loop_lag = None  # whoever runs the loop measures it
+    app.state.monitor = None  # and watches over time
     for error in (ApiError, TercetError):
         app.add_exception_handler(error, answer_error)
     app.add_exception_handler(HTTPException, _answer_http)
@@ -108,9 +109,7 @@ def create_app(
         any_host=not access.allows_anyone,
     )
     app.add_middleware(Audit, auditing=auditing, is_admins=_is_admins)
-    app.add_middleware(
-        RequestLog, count=service.metrics.count_http, writes=app.state.security.log_requests
-    )
+    app.add_middleware(RequestLog, count=service.metrics.count_http, writes=app.state.security.log_requests)
     for router in (*ROUTERS, description):
         app.include_router(router)
     app.state.routes = api_routes(app)

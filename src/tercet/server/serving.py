@@ -30,11 +30,13 @@ from tercet.server.access import require_keys_or_loopback
 from tercet.server.app import create_app
 from tercet.server.certificates import Certificates
 from tercet.server.loop_lag import LoopLag
+from tercet.server.observation import watch
 from tercet.server.protocol import hardened_protocol
 from tercet.server.settings import ServerSettings
 from tercet.service.observation import fault_fields
 
 if TYPE_CHECKING:
+    from tercet.monitoring.monitor import ServiceMonitor
     from tercet.service.batch.jobs import BatchJobs
     from tercet.service.service import Service
 
@@ -156,6 +158,7 @@ class DrainingServer(uvicorn.Server):
         self.settings: ServerSettings = app.state.settings
         self.tell = tell
         self.failure: BaseException | None = None
+        self.monitor: ServiceMonitor | None = None
         self._signalled = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -184,6 +187,7 @@ class DrainingServer(uvicorn.Server):
         lag = LoopLag(self.service.metrics.observe_event_loop_lag)
         self.app.state.loop_lag = lag
         self.app.state.auditing.begin()
+        self.app.state.monitor = self.monitor = await watch(self.service, self.settings)
         self.tell("listening")
         loading = asyncio.ensure_future(self._load())
         watching = asyncio.ensure_future(self._watch_certificates())
@@ -206,6 +210,8 @@ class DrainingServer(uvicorn.Server):
         for connection in list(self.server_state.connections):
             connection.shutdown()
         await self.service.stop(self.settings.drain_seconds)
+        if self.monitor is not None:
+            await asyncio.to_thread(self.monitor.close)  # after the last request has been counted
         await super().shutdown(sockets)
         self.app.state.auditing.close()
 

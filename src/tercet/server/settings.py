@@ -75,6 +75,10 @@ class ServerSettings:
     audit_file_bytes: int = 10 * 1024 * 1024
     security_key_file: Path | None = None
     """The secret of client hashes and the audit chain; None: a new one, of this process alone."""
+    sample_seconds: float = 60.0
+    """How long a window of the history is."""
+    history_file: Path | None = None
+    """Where the history is written; None: it stays in memory."""
     drain_seconds: float = 30.0
     """After SIGTERM: how long requests may go on."""
     drain_delay_seconds: float = 0.0

@@ -37,7 +37,7 @@ def written_history(asked: Path | None, port: int) -> Path:
 
 
 def history_file(asked: str | None, port: int) -> Path | None:
-    """Where a server writes: as asked, or a file for its port; None for nowhere, as where that is any port."""
+    """Where a server writes: as asked, or a file for its port; None for nowhere, as with port 0."""
     if asked == NONE or (asked is None and not port):
         return None
     return written_history(None if asked is None else Path(asked), port)

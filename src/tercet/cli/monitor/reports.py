@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tercet.cli import options
-from tercet.cli.monitor.place import File, Hours, Port, written_history, since
+from tercet.cli.monitor.place import File, Hours, Port, since, written_history
 
 if TYPE_CHECKING:
     from rich.table import Table
