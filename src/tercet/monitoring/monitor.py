@@ -20,7 +20,6 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from tercet.errors import ParameterError
-from tercet.monitoring.alerts import AlertManager
 from tercet.monitoring.energy import EnergyMeter
 from tercet.monitoring.export import export, report
 from tercet.monitoring.history import History
@@ -30,10 +29,16 @@ from tercet.monitoring.readings import Reading, Tally, service_reading
 from tercet.monitoring.sampler import Sampler, steady_seconds
 from tercet.monitoring.spans import Span
 from tercet.monitoring.summary import summarize
+from tercet.monitoring.watchers import Event, Nobody, Watcher
 
-__all__ = ["Monitor", "Monitoring", "ServiceMonitor"]
+__all__ = ["Monitor", "Monitoring", "ServiceMonitor", "default_watcher"]
 
 _Own = TypeVar("_Own", bound="Monitoring")
+
+
+def default_watcher() -> Watcher:
+    """What judges windows where nothing else is asked for."""
+    return Nobody()
 
 
 class Monitoring:
@@ -56,13 +61,13 @@ class Monitoring:
         interval: float = 60.0,
         *,
         history: str | Path | None = None,
-        alerts: AlertManager | None = None,
+        alerts: Watcher | None = None,
         machine: Callable[[], MachineReading] | None = None,
         energy: EnergyMeter | None = None,
         clock: Callable[[], float] = steady_seconds,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self.alerts = alerts if alerts is not None else AlertManager()
+        self.alerts = alerts if alerts is not None else default_watcher()
         self.history = History(None if history is None else Path(history))
         self._wall = wall
         self._sampler = Sampler(
@@ -93,7 +98,7 @@ class Monitoring:
         """The last hours in a few figures, the window that has just begun included: see `summarize`."""
         return summarize(self._spans(hours), hours)
 
-    def active_alerts(self) -> list[Any]:
+    def active_alerts(self) -> list[Event]:
         """What is wrong now, as of the last window."""
         return list(self.alerts.active_alerts())
 

@@ -16,7 +16,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from tercet.errors import ParameterError
 from tercet.monitoring.energy import EnergyMeter
@@ -24,23 +24,14 @@ from tercet.monitoring.history import History
 from tercet.monitoring.machine import GpuMemory, MachineReading, read_machine
 from tercet.monitoring.readings import Moment, Reading, snapshot_between
 from tercet.monitoring.snapshots import Snapshot
+from tercet.monitoring.watchers import Watcher
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-__all__ = ["Sampler", "Watcher"]
+__all__ = ["Sampler", "steady_seconds"]
 
 STOP_SECONDS = 5.0
 JUMP_SECONDS = 2.0
 """By how much the time of day and the clock that nobody sets may differ after a window."""
 _LOG = logging.getLogger("tercet.monitoring")
-
-
-class Watcher(Protocol):
-    """Who is told of every window, and says which alerts began or ended with it."""
-
-    def observe(self, snapshot: Snapshot) -> Sequence[Any]:
-        """Return events, each with `to_dict`."""
 
 
 def steady_seconds() -> float:

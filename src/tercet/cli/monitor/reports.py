@@ -65,14 +65,14 @@ def export(
     CSV has the windows alone. Parquet needs `pip install 'tercet[monitor]'`.
     """
     from tercet.cli import console
-    from tercet.monitoring.alerts import AlertManager
     from tercet.monitoring.export import export as write
     from tercet.monitoring.export import report
     from tercet.monitoring.history import read_history
+    from tercet.monitoring.monitor import default_watcher
 
     place = written_history(history, port)
     spans, alerts = read_history(place, since(hours))
-    write(path, report(spans, alerts, hours=hours, thresholds=AlertManager().thresholds()))
+    write(path, report(spans, alerts, hours=hours, thresholds=default_watcher().thresholds()))
     console.told().print(f"Wrote {path}: {len(spans)} rows, {len(alerts)} changes of alerts")
 
 
