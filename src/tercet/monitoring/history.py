@@ -34,6 +34,7 @@ MOST_WAITING = 5_000
 ROLL_UP_EVERY = 60
 """Windows."""
 _LOCKED = (5, 6)  # SQLITE_BUSY, SQLITE_LOCKED; the module names them since Python 3.11
+_FULL = 13
 _DAMAGED = (11, 26)  # SQLITE_CORRUPT, SQLITE_NOTADB
 _LOG = logging.getLogger("tercet.monitoring")
 
@@ -110,7 +111,8 @@ class History:
                     self._file = self._open()
                 self._file.add(list(self._spans), list(self._alerts))
             except sqlite3.Error as error:
-                self._close_quietly()
+                if _number(error) not in (*_LOCKED, _FULL):  # those pass, and meanwhile it can be read
+                    self._close_quietly()
                 if _number(error) not in _DAMAGED or not self._put_aside(error):
                     self._warn(error)
                     return

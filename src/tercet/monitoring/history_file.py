@@ -117,7 +117,7 @@ class HistoryFile:
             self._db.execute(
                 "DELETE FROM alerts WHERE id <= (SELECT max(id) FROM alerts) - ?", (MOST_ALERTS,)
             )
-        self._db.execute("PRAGMA incremental_vacuum").fetchall()  # one step for each page
+        self._db.executescript("PRAGMA incremental_vacuum")  # `execute` would give back a single page
 
     def _older_than(self, level: int, seconds: float) -> int:
         """The last row of a level after which so much time has been recorded; 0 if there is none."""
