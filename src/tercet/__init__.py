@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from tercet.finetuning.finetuner import FineTuner
     from tercet.llm import LLM, GenerationResult
     from tercet.models.config import ModelConfig
+    from tercet.monitoring.monitor import Monitor
     from tercet.sampling.params import SamplingParams
     from tercet.security.config import SecurityConfig
     from tercet.service.async_llm import AsyncLLM
@@ -65,6 +66,7 @@ __all__ = [
     "MissingExtraError",
     "ModelConfig",
     "ModelNotFoundError",
+    "Monitor",
     "OverloadedError",
     "ParameterError",
     "RateLimitError",
@@ -91,6 +93,7 @@ _MODULES = {
     "LLM": "tercet.llm",
     "GenerationResult": "tercet.llm",
     "ModelConfig": "tercet.models.config",
+    "Monitor": "tercet.monitoring.monitor",
     "SamplingParams": "tercet.sampling.params",
     "SecureLLM": "tercet.service.secure_llm",
     "SecurityConfig": "tercet.security.config",

@@ -80,28 +80,32 @@ class History:
         """Windows, minutes and hours that ended after a time, the oldest first."""
         with self._lock:
             stored: list[Span] = []
-            if self._file is not None:
-                with contextlib.suppress(sqlite3.Error):  # the next `add` tells of it
-                    stored = self._file.spans(since)
+            with contextlib.suppress(sqlite3.Error, OSError):  # the next `add` tells of it
+                if file := self._readable():
+                    stored = file.spans(since)
             return stored + [one for one in self._spans if one.snapshot.time > since]
 
     def alerts(self, since: float = float("-inf")) -> list[dict[str, Any]]:
         """Events after a time."""
         with self._lock:
             stored: list[dict[str, Any]] = []
-            if self._file is not None:
-                with contextlib.suppress(sqlite3.Error):
-                    stored = self._file.alerts(since)
+            with contextlib.suppress(sqlite3.Error, OSError):
+                if file := self._readable():
+                    stored = file.alerts(since)
             return stored + [one for one in self._alerts if one["time"] > since]
 
     def close(self) -> None:
-        """Store what waits, if that is possible, and let go of the file."""
+        """Store what waits, if that is possible, and let go of the file; whoever asks later opens it again."""
         with self._lock:
             if self._spans or self._alerts:
                 self._store()
-            if self._file is not None:
-                self._file.close()
-                self._file = None
+            self._close_quietly()
+
+    def _readable(self) -> HistoryFile | None:
+        """The file, if there is one: of an earlier process, where nothing has been stored yet."""
+        if self._file is None and self.path is not None and self.path.exists():
+            self._file = self._open()
+        return self._file
 
     def _store(self) -> None:
         """Write what waits; a file that is damaged is put aside, and the new one gets it."""
