@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from tercet.errors import ParameterError
+from tercet.monitoring.alerts.manager import KEPT_SECONDS, AlertManager
 from tercet.monitoring.energy import EnergyMeter
 from tercet.monitoring.export import export, report
 from tercet.monitoring.history import History
@@ -29,7 +30,7 @@ from tercet.monitoring.readings import Reading, Tally, service_reading
 from tercet.monitoring.sampler import Sampler, steady_seconds
 from tercet.monitoring.spans import Span
 from tercet.monitoring.summary import summarize
-from tercet.monitoring.watchers import Event, Nobody, Watcher
+from tercet.monitoring.watchers import Event, Watcher
 
 __all__ = ["Monitor", "Monitoring", "ServiceMonitor", "default_watcher"]
 
@@ -38,7 +39,7 @@ _Own = TypeVar("_Own", bound="Monitoring")
 
 def default_watcher() -> Watcher:
     """What judges windows where nothing else is asked for."""
-    return Nobody()
+    return AlertManager()
 
 
 class Monitoring:
@@ -70,6 +71,7 @@ class Monitoring:
         self.alerts = alerts if alerts is not None else default_watcher()
         self.history = History(None if history is None else Path(history))
         self._wall = wall
+        self.alerts.restore(self.history.alerts(wall() - KEPT_SECONDS))
         self._sampler = Sampler(
             read,
             self.history,
@@ -121,6 +123,7 @@ class Monitoring:
     def close(self) -> None:
         """Stop, and let go of the file."""
         self._sampler.close()
+        self.alerts.close()
         self.history.close()
 
     def _spans(self, hours: float) -> list[Span]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from tercet.monitoring.snapshots import Snapshot
@@ -29,6 +29,12 @@ class Watcher(Protocol):
     def thresholds(self) -> Mapping[str, Any]:
         """By what it judges."""
 
+    def restore(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """Take up what was wrong when the process before this one ended; its events, oldest first."""
+
+    def close(self) -> None:
+        """Tell whoever is still to be told."""
+
 
 class Nobody:
     """Finds nothing wrong."""
@@ -44,3 +50,9 @@ class Nobody:
     def thresholds(self) -> Mapping[str, Any]:
         """There are none."""
         return {}
+
+    def restore(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """Nothing was wrong."""
+
+    def close(self) -> None:
+        """Nobody is told."""

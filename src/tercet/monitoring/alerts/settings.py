@@ -74,7 +74,7 @@ class AlertSettings:
             StorageError: a secret cannot be read.
         """
         _check_names("the settings of alerts", found, ("rules", "sinks"))
-        rules, sinks = found.get("rules") or {}, found.get("sinks") or []
+        rules, sinks = found.get("rules", {}), found.get("sinks", [])
         if not isinstance(rules, Mapping):
             raise ParameterError("rules is an object, with a name for each rule")
         if not isinstance(sinks, list):
