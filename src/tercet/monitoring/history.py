@@ -95,7 +95,7 @@ class History:
             return stored + [one for one in self._alerts if one["time"] > since]
 
     def close(self) -> None:
-        """Store what waits, if that is possible, and let go of the file; whoever asks later opens it again."""
+        """Store what waits, if that is possible, and let go of the file; asking later opens it again."""
         with self._lock:
             if self._spans or self._alerts:
                 self._store()

@@ -27,6 +27,7 @@ from starlette.types import Scope
 
 from tercet import errors
 from tercet.security.events import Reason
+from tercet.server.request_account import count_refusal
 
 __all__ = [
     "REASON_OF_STATUS",
@@ -171,6 +172,7 @@ def error_response(error: BaseException) -> Response:
 
 def note_error(scope: Scope, exception: BaseException) -> None:
     """Leave a note with the request how it ended, for the audit: its status may already say 200."""
+    count_refusal(scope, exception)
     error = from_exception(exception)
     state = scope.setdefault("state", {})
     reason = _REASON_OF_CODE.get(error.code or "", REASON_OF_STATUS.get(error.status))

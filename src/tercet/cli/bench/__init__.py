@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import typer
 
-from tercet.cli.bench import comparison, levels, opening, server, sparsity, speed
+from tercet.cli.bench import comparison, levels, monitoring, opening, server, sparsity, speed
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 
@@ -31,5 +31,6 @@ for command, name in (
     (sparsity.sparsity, "sparsity"),
     (opening.open_model, "open"),
     (server.server, "server"),
+    (monitoring.monitor, "monitor"),
 ):
     app.command(name)(command)
