@@ -74,7 +74,7 @@ def _message(rule: Rule) -> str:
 
 
 def _number(value: float) -> str:
-    return str(int(value)) if value == int(value) else repr(round(value, 9))
+    return str(int(value)) if value == int(value) else repr(value)
 
 
 def _duration(seconds: float) -> str:

@@ -80,7 +80,8 @@ class Rule:
         """The value at which it may end."""
         if self.clear is not None:
             return self.clear
-        return self.threshold / EASING if self.below else self.threshold * EASING
+        # Rounded, so that the file for Prometheus has the same number.
+        return round(self.threshold / EASING if self.below else self.threshold * EASING, 9)
 
     def is_beyond(self, value: float) -> bool:
         """Whether a value is wrong."""
