@@ -40,6 +40,7 @@ VARIABLES = {
     "the files are as it says), `manifest` (there is one) or `signed` (by one of `TERCET_MODEL_KEYS`). The "
     "same as `--model-trust`.",
     "TERCET_SERVE_": "The beginning of the names of all [settings of `tercet serve`](settings.md).",
+    "TERCET_STATE": "The folder for what servers remember from run to run: their histories lie there.",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from program import tercet
 from served import Server
+from tercet.errors import FormatError, StorageError
 from tercet.monitoring.history import read_history
 from tercet.monitoring.summary import summarize
 
@@ -36,9 +38,9 @@ class Count:
     prompt_tokens: int = 0
     generated_tokens: int = 0
     seconds: list[float] = field(default_factory=list)
-    """Of the long answers."""
+    """Of the answers that the model made."""
 
-    def answered(self, usage: dict[str, Any], cached: bool) -> None:
+    def answered(self, usage: dict[str, Any], cached: bool, seconds: float) -> None:
         self.requests += 1
         self.succeeded += 1
         self.cache_hits += cached
@@ -46,6 +48,7 @@ class Count:
         if not cached:
             self.prompt_tokens += usage["prompt_tokens"]
             self.generated_tokens += usage["completion_tokens"]
+            self.seconds.append(seconds)
 
 
 def body(prompt: str, max_tokens: int, **more: Any) -> dict[str, Any]:
@@ -55,23 +58,30 @@ def body(prompt: str, max_tokens: int, **more: Any) -> dict[str, Any]:
 def load(client: httpx.Client) -> Count:
     """The script: short answers, the same again, streams, what must fail, and long answers one at a time."""
     count = Count()
+
+    def ask(prompt: str, max_tokens: int, cached: bool = False, **more: Any) -> None:
+        begin = time.perf_counter()
+        answer = client.post("/v1/completions", json=body(prompt, max_tokens, **more))
+        seconds = time.perf_counter() - begin
+        assert answer.status_code == 200
+        count.answered(answer.json()["usage"], cached, seconds)
+
     for number in range(6):
         for cached in (False, True, True):
-            answer = client.post("/v1/completions", json=body(f"Tale {number}:", 5 + number))
-            assert answer.status_code == 200
-            count.answered(answer.json()["usage"], cached)
+            ask(f"Tale {number}:", 5 + number, cached)
 
-    def stream(number: int) -> dict[str, Any]:
+    def stream(number: int) -> tuple[dict[str, Any], float]:
         options = {"stream": True, "stream_options": {"include_usage": True}}
+        begin = time.perf_counter()
         with client.stream(
             "POST", "/v1/completions", json=body(f"In parallel {number}", 20 + number, **options)
         ) as answer:
             lines = [line for line in answer.iter_lines() if line.startswith("data: {")]
-        return dict(json.loads(lines[-1].removeprefix("data: "))["usage"])
+        return dict(json.loads(lines[-1].removeprefix("data: "))["usage"]), time.perf_counter() - begin
 
     with ThreadPoolExecutor(4) as pool:
-        for usage in pool.map(stream, range(8)):
-            count.answered(usage, False)
+        for usage, seconds in pool.map(stream, range(8)):
+            count.answered(usage, False, seconds)
     wrongs = ({"model": "nobody"}, 404), ({"prompt": "word " * 2000}, 400), ({"max_tokens": "many"}, 400)
     for wrong, status in wrongs:
         for _ in range(3):
@@ -79,11 +89,7 @@ def load(client: httpx.Client) -> Count:
             count.requests += 1
             count.failed += 1
     for number in range(5):
-        begin = time.perf_counter()
-        answer = client.post("/v1/completions", json=body(f"Long {number}", LONG, ignore_eos=True))
-        count.seconds.append(time.perf_counter() - begin)
-        assert answer.json()["usage"]["completion_tokens"] == LONG
-        count.answered(answer.json()["usage"], False)
+        ask(f"Long {number}", LONG, ignore_eos=True)
     return count
 
 
@@ -147,17 +153,24 @@ def test_everything_agrees_with_the_client(
         assert sum(getattr(one, name) for one in windows) == getattr(count, name), name
     assert sum(one.generated_tokens for one in windows) == tokens
     assert sum(one.prompt_tokens or 0 for one in windows) == count.prompt_tokens
-    assert all(one.engine_tick_age_seconds is not None for one in windows[1:-1])
     # What is sampled at any moment is real: requests ran, the cache of keys and values was in use.
     assert max(one.active_requests or 0 for one in windows) >= 1
     assert max(one.kv_cache_used or 0 for one in windows) > 0
     assert max(one.process_cpu_percent or 0 for one in windows) > 1
+    assert any(one.engine_tick_age_seconds is not None for one in windows)
+    assert all(one.resident_memory_bytes for one in windows)
 
     summary = summarize(spans, 1)
     assert agrees(summary["totals"], count)
     assert summary["totals"]["generated_tokens"] == tokens
     assert summary["rates"]["success_rate"] == count.succeeded / (count.succeeded + count.failed)
     assert summary["rates"]["cache_hit_rate"] == count.cache_hits / (count.cache_hits + count.cache_misses)
+    # The long answers are nearly all of the time; what HTTP adds to the short ones is within the 5 %.
+    times, exact = summary["times"], sorted(count.seconds)
+    assert times["latency_average_seconds"] == pytest.approx(sum(exact) / len(exact), rel=0.05)
+    for name, share in (("p95", 0.95), ("p99", 0.99)):
+        found = times[f"latency_{name}_seconds"]
+        assert found == pytest.approx(exact[math.ceil(share * len(exact)) - 1], rel=0.05)
     shown = tercet("monitor", "summary", "--history", history, "--hours", "1", "--json").data
     assert shown["totals"] == summary["totals"]
     assert shown["times"] == summary["times"]
@@ -169,72 +182,57 @@ def test_everything_agrees_with_the_client(
     assert sum(one["generated_tokens"] for one in exported["snapshots"]) == tokens
 
 
-def test_latencies_are_those_of_the_client(serve: Callable[..., Server], history: Path) -> None:
-    server = serve("--sample-every", "0.5", "--history", history)
-    with server.client() as client:
-        client.post("/v1/completions", json=body("Once", LONG, ignore_eos=True))
-        time.sleep(0.6)
-        after = time.time()
-        seconds = []
-        for number in range(5):
-            begin = time.perf_counter()
-            client.post("/v1/completions", json=body(f"Once {number}", LONG, ignore_eos=True))
-            seconds.append(time.perf_counter() - begin)
-    server.stop()
-    spans = [one for one in read_history(history, 0)[0] if one.snapshot.time > after]
-    summary = summarize(spans, 1)
-    times = summary["times"]
-    assert times["latency_average_seconds"] == pytest.approx(sum(seconds) / len(seconds), rel=0.05)
-    assert times["latency_p50_seconds"] == pytest.approx(sorted(seconds)[2], rel=0.05)
-    assert times["latency_p99_seconds"] == pytest.approx(max(seconds), rel=0.05)
-    tokens = 5 * LONG
-    assert summary["totals"]["generated_tokens"] == pytest.approx(tokens, abs=LONG)
-    assert times["inter_token_average_seconds"] == pytest.approx(sum(seconds) / tokens, rel=0.15)
-
-
-def test_a_server_that_is_killed_keeps_what_was_stored(serve: Callable[..., Server], history: Path) -> None:
+def test_a_damaged_file_and_a_kill_cost_nothing_that_was_stored(
+    serve: Callable[..., Server], history: Path
+) -> None:
+    history.write_bytes(b"not a database at all, and long enough to be looked at" * 100)
     server = serve("--sample-every", "0.2", "--history", history)
     with server.client() as client:
         for _ in range(4):
-            client.post("/v1/completions", json=body("Once", 5))
+            assert client.post("/v1/completions", json=body("Once", 5)).status_code == 200
         end = time.monotonic() + 30
-        while time.monotonic() < end:
-            if sum(one.snapshot.requests for one in read_history(history, 0)[0]) == 4:
-                break
+        while sum(stored_requests(history)) < 4 and time.monotonic() < end:
             time.sleep(0.05)
     server.process.kill()
     server.wait(-9)
-    assert sum(one.snapshot.requests for one in read_history(history, 0)[0]) == 4
+    assert server.log.count('"level": "warning"') == 1
+    assert "history file was damaged; a new one is begun" in server.log
+    assert sum(stored_requests(history)) == 4
     again = serve("--sample-every", "0.2", "--history", history)
     with again.client() as client:
         client.post("/v1/completions", json=body("Once", 5))
     again.stop()
-    assert sum(one.snapshot.requests for one in read_history(history, 0)[0]) == 5
+    assert sum(stored_requests(history)) == 5
 
 
-def test_a_damaged_history_is_one_warning(serve: Callable[..., Server], history: Path) -> None:
-    history.write_bytes(b"not a database at all, and long enough to be looked at" * 100)
-    server = serve("--sample-every", "0.2", "--history", history)
-    with server.client() as client:
-        assert client.post("/v1/completions", json=body("Once", 5)).status_code == 200
-    server.stop()
-    assert server.log.count('"level": "warning"') == 1
-    assert "history file was damaged; a new one is begun" in server.log
-    assert sum(one.snapshot.requests for one in read_history(history, 0)[0]) == 1
+def stored_requests(history: Path) -> list[int]:
+    """Requests of each window; none while the file is not there or damaged."""
+    try:
+        return [one.snapshot.requests for one in read_history(history, 0)[0]]
+    except (FormatError, StorageError):
+        return []
 
 
 def test_commands_show_and_say_what_is_missing(history: Path, tmp_path: Path) -> None:
     from tercet import Monitor
 
-    missing = tercet("monitor", "summary", "--history", tmp_path / "none", status=2)
+    missing = tercet("monitor", "summary", "--history", tmp_path / "none")
+    assert missing.status == 2
     assert "there is no history at" in missing.err
     with Monitor(history=history) as monitor:
         monitor.record_request(True, 0.5, 10)
+    # The long answers are nearly all of the time; what HTTP adds to the short ones is within the 5 %.
+    times, exact = summary["times"], sorted(count.seconds)
+    assert times["latency_average_seconds"] == pytest.approx(sum(exact) / len(exact), rel=0.05)
+    for name, share in (("p95", 0.95), ("p99", 0.99)):
+        found = times[f"latency_{name}_seconds"]
+        assert found == pytest.approx(exact[math.ceil(share * len(exact)) - 1], rel=0.05)
     shown = tercet("monitor", "summary", "--history", history).out
     assert "whole answer" in shown
     assert "not measured" in shown or "J a token" in shown
     assert "tokens a second" in tercet("monitor", "watch", "--once", "--history", history).out
-    denied = tercet("monitor", "export", tmp_path / "no" / "x.csv", "--history", history, status=2)
+    denied = tercet("monitor", "export", tmp_path / "no" / "x.csv", "--history", history)
+    assert denied.status == 2
     assert "does not exist" in denied.err
     tercet("monitor", "export", tmp_path / "x.csv", "--history", history)
     assert len((tmp_path / "x.csv").read_text().splitlines()) == 2
