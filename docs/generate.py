@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from describe_alerts import alerts
 from describe_commands import command_line
 from describe_formats import verified_formats
 from describe_python import describe_class, python_names
@@ -173,6 +174,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "python.md": python_names,
     "errors.md": errors,
     "metrics.md": metrics,
+    "alerts.md": alerts,
     "settings.md": serve_settings,
     "environment.md": environment_variables,
     "file-format.md": file_format,

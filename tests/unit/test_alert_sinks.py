@@ -16,9 +16,10 @@ import pytest
 
 from alert_receivers import eventually, mail_server, receiver
 from tercet.errors import FormatError, ParameterError, StorageError
-from tercet.monitoring.alerts import AlertEvent, AlertManager, AlertSettings, DeliveryError
+from tercet.monitoring.alerts import AlertEvent, AlertManager, DeliveryError
 from tercet.monitoring.alerts.delivery import Courier
 from tercet.monitoring.alerts.rules import Severity
+from tercet.monitoring.alerts.settings import AlertSettings
 from tercet.monitoring.alerts.sinks.command import CommandSink
 from tercet.monitoring.alerts.sinks.mail import EmailSink
 from tercet.monitoring.alerts.sinks.webhook import WebhookSink, signature

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tercet.cli import access_options, audit_options, options, security_options
+from tercet.cli import access_options, audit_options, options, security_options, watch_options
 from tercet.cli.monitor.place import history_file
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def server_settings(values: Mapping[str, Any]) -> ServerSettings:
         adapter_folder=_path(values["lora_dir"]),
         history_file=history_file(values["history"], values["port"]),
         sample_seconds=values["sample_every"],
+        alerts=watch_options.alert_settings(_path(values["alerts"])),
         audit_folder=_path(values["audit_dir"]),
         audit_files=values["audit_files"],
         audit_file_bytes=values["audit_file_bytes"],

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from tercet.monitoring.alerts.settings import AlertSettings
 
 WATCHING = "Watching"
 
@@ -28,3 +32,26 @@ SampleEvery = Annotated[
         rich_help_panel=WATCHING,
     ),
 ]
+Alerts = Annotated[
+    Path | None,
+    typer.Option(
+        "--alerts",
+        metavar="FILE",
+        help="A JSON file: other thresholds than the built-in ones, and where alerts go besides the log "
+        "(webhook, email, command).",
+        show_default=False,
+        rich_help_panel=WATCHING,
+    ),
+]
+
+
+def alert_settings(path: Path | None) -> AlertSettings:
+    """What the file says; without one, the built-in rules and the log.
+
+    Raises:
+        ParameterError: it names what there is not.
+        StorageError: it, or a file that it names, cannot be read.
+    """
+    from tercet.monitoring.alerts.settings import AlertSettings
+
+    return AlertSettings() if path is None else AlertSettings.read(path)

@@ -26,6 +26,9 @@ class Watcher(Protocol):
     def active_alerts(self) -> Sequence[Event]:
         """What is wrong now."""
 
+    def recent_alerts(self) -> Sequence[Event]:
+        """What was wrong a while ago."""
+
     def thresholds(self) -> Mapping[str, Any]:
         """By what it judges."""
 
@@ -45,6 +48,10 @@ class Nobody:
 
     def active_alerts(self) -> Sequence[Event]:
         """Nothing is wrong."""
+        return ()
+
+    def recent_alerts(self) -> Sequence[Event]:
+        """Nothing was wrong."""
         return ()
 
     def thresholds(self) -> Mapping[str, Any]:

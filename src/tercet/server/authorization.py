@@ -70,6 +70,7 @@ ADMIN_PATHS = frozenset(
         "/metrics",
         "/dashboard.json",
         "/health/details",
+        "/alerts",
         "/security/status",
         "/props",
         "/slots",

@@ -18,7 +18,12 @@ async def watch(service: Service, settings: ServerSettings) -> ServiceMonitor:
     """Begin to sample, in a thread: reading drivers and files for the first time takes a while."""
 
     def begin() -> ServiceMonitor:
-        monitor = ServiceMonitor(service.metrics, settings.sample_seconds, history=settings.history_file)
+        monitor = ServiceMonitor(
+            service.metrics,
+            settings.sample_seconds,
+            history=settings.history_file,
+            alerts=settings.alerts.manager(),
+        )
         monitor.start()
         return monitor
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tercet.errors import ParameterError
+from tercet.monitoring.alerts.settings import AlertSettings
 from tercet.security.config import Profile, SecurityConfig
 from tercet.security.content.policies import ContentPolicies
 from tercet.security.content.policy_file import open_policies
@@ -79,6 +80,8 @@ class ServerSettings:
     """How long a window of the history is."""
     history_file: Path | None = None
     """Where the history is written; None: it stays in memory."""
+    alerts: AlertSettings = field(default_factory=AlertSettings)
+    """What each window is judged by, and who is told."""
     drain_seconds: float = 30.0
     """After SIGTERM: how long requests may go on."""
     drain_delay_seconds: float = 0.0

@@ -2,6 +2,7 @@
 
 reports   summary and export
 watch     a view that follows the history in the terminal
+fleet     rules for Prometheus, a dashboard for Grafana, a test of sinks
 place     which file of which server that is
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import typer
 
-from tercet.cli.monitor import reports, watch
+from tercet.cli.monitor import fleet, reports, watch
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 
@@ -23,5 +24,8 @@ for command, name in (
     (reports.summary, "summary"),
     (watch.watch, "watch"),
     (reports.export, "export"),
+    (fleet.rules, "rules"),
+    (fleet.dashboard, "dashboard"),
+    (fleet.try_alerts, "try-alerts"),
 ):
     app.command(name)(command)

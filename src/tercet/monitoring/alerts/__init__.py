@@ -14,13 +14,11 @@ from tercet.monitoring.alerts.delivery import DeliveryError, Sink
 from tercet.monitoring.alerts.events import AlertEvent
 from tercet.monitoring.alerts.manager import AlertManager
 from tercet.monitoring.alerts.rules import RULES, Rule, adjusted
-from tercet.monitoring.alerts.settings import AlertSettings
 
 __all__ = [
     "RULES",
     "AlertEvent",
     "AlertManager",
-    "AlertSettings",
     "DeliveryError",
     "Rule",
     "Sink",

@@ -26,7 +26,7 @@ from tercet.server.request_account import RequestAccount, accounting
 
 __all__ = ["Audit"]
 
-POLLED = QUIET_PATHS | {"/security/status"}
+POLLED = QUIET_PATHS | {"/security/status", "/alerts"}
 LOOKING = frozenset({"GET", "HEAD", "OPTIONS"})
 UNKNOWN_ROUTE = "-"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from tercet.server.operations.adapters import router as adapters
+from tercet.server.operations.alerts import router as alerts
 from tercet.server.operations.health import router as health
 from tercet.server.operations.metrics import router as metrics
 from tercet.server.operations.models import router as models
@@ -13,5 +14,5 @@ from tercet.server.operations.security import router as security
 __all__ = ["router"]
 
 router = APIRouter()
-for part in (health, metrics, security, models, adapters):
+for part in (health, metrics, alerts, security, models, adapters):
     router.routes.extend(part.routes)
