@@ -11,7 +11,7 @@ import pytest
 from fake_machine import START, FakeMachine
 from tercet.errors import ParameterError
 from tercet.monitoring.alerts import RULES, AlertEvent, AlertManager, adjusted
-from tercet.monitoring.alerts.manager import KEPT_SECONDS
+from tercet.monitoring.alerts.judge import KEPT_SECONDS
 from tercet.monitoring.distribution import Distribution
 from tercet.monitoring.monitor import Monitor
 from tercet.monitoring.snapshots import Snapshot

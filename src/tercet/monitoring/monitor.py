@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from tercet.errors import ParameterError
-from tercet.monitoring.alerts.manager import KEPT_SECONDS, AlertManager
+from tercet.monitoring.alerts.judge import KEPT_SECONDS, AlertManager
 from tercet.monitoring.energy import EnergyMeter
 from tercet.monitoring.export import export, report
 from tercet.monitoring.history import History

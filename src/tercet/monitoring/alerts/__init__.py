@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from tercet.monitoring.alerts.delivery import DeliveryError, Sink
 from tercet.monitoring.alerts.events import AlertEvent
-from tercet.monitoring.alerts.manager import AlertManager
+from tercet.monitoring.alerts.judge import AlertManager
 from tercet.monitoring.alerts.rules import RULES, Rule, adjusted
 
 __all__ = [

@@ -25,7 +25,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from tercet.environment import storage_errors
 from tercet.errors import ParameterError
 from tercet.monitoring.alerts.delivery import Sink
-from tercet.monitoring.alerts.manager import AlertManager
+from tercet.monitoring.alerts.judge import AlertManager
 from tercet.monitoring.alerts.rules import RULES, Rule, adjusted
 from tercet.monitoring.alerts.sinks.command import CommandSink
 from tercet.monitoring.alerts.sinks.mail import EmailSink
