@@ -1,7 +1,7 @@
 """Alerts: what must not be, for how long it may be nevertheless, and who is told.
 
 rules       what is judged: one table, also of the rules for Prometheus
-manager     judges window after window: what begins, what ends
+judge       judges window after window: what begins, what ends
 delivery    the way to sinks that may be slow or dead
 sinks       webhook, email, command; the log is always told
 settings    other thresholds, and sinks, from a file
