@@ -327,6 +327,8 @@ def test_a_sink_for_the_critical_ones_gets_no_others() -> None:
 
 def test_settings_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "alerts.json"
+    with pytest.raises(StorageError):
+        AlertSettings.read(path)
     (tmp_path / "secret").write_text(SECRET)
     path.write_text(
         json.dumps(
@@ -396,8 +398,3 @@ def test_settings_that_cannot_be(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(ParameterError, match=words) as error:
         AlertSettings.read(path)
     assert str(path) in str(error.value)
-
-
-def test_a_file_of_settings_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(StorageError):
-        AlertSettings.read(tmp_path / "missing.json")
