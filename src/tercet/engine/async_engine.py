@@ -24,6 +24,7 @@ from tercet.engine.engine import Engine
 from tercet.engine.request import Request
 from tercet.engine.request_stream import RequestStream, TokenEvent
 from tercet.engine.stats import EngineStats
+from tercet.engine.step_times import StepAccount, StepTimes
 from tercet.errors import DeadlineError, OverloadedError, UnavailableError
 
 __all__ = ["AsyncEngine", "EngineStats", "RequestStream", "TokenEvent"]
@@ -73,6 +74,7 @@ class AsyncEngine:
         self._stops = threading.Event()  # of this thread alone: one that hangs does not come back beside it
         self._admits = False
         self.failure: BaseException | None = None
+        self._times = StepTimes()
         self._ticked_at = engine.clock()
         self._measure_due = 0.0
         self._totals = self._recent = (0.0, 0.0)  # tokens and seconds: of all steps, and of the latest ones
@@ -220,6 +222,11 @@ class AsyncEngine:
         stats = self.engine.stats()
         return replace(stats, started=stats.started + self._num_rejected, rejected=self._num_rejected)
 
+    def account(self) -> StepAccount:
+        """Where the time of all steps went, and of handing over what they gave; waits for the end of one."""
+        account = self.engine.account()
+        return replace(account, seconds={**account.seconds, "delivering": self._times.seconds["delivering"]})
+
     def _requests(self) -> list[Request]:
         with self._lock:
             return list(self._streams)
@@ -235,8 +242,10 @@ class AsyncEngine:
                 self._work.clear()
                 self._ticked_at = self.engine.clock()
                 if self.engine.step():
+                    self._times.begin()
                     self._measure()
                     self._deliver()
+                    self._times.add("delivering")
                 elif self._streams:
                     self._deliver()  # somebody else's step ended them
                 else:

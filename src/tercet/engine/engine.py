@@ -34,6 +34,7 @@ from tercet.engine.request import Request
 from tercet.engine.scheduler import Scheduler
 from tercet.engine.speculation import Speculation
 from tercet.engine.stats import EngineStats
+from tercet.engine.step_times import StepAccount, StepTimes
 from tercet.sampling.logprobs import token_logprobs
 
 Logits = npt.NDArray[np.float32]
@@ -98,6 +99,7 @@ class Engine:
         self._lock = threading.Lock()
         self._turnstile = threading.Lock()
         self._busy_seconds = 0.0
+        self._times = StepTimes()
         self._take_stock()
 
     @property
@@ -182,6 +184,19 @@ class Engine:
                 self._lock.release()
         return self._stats
 
+    def account(self) -> StepAccount:
+        """Where the time of all steps went; waits for the end of the one that runs."""
+        with self._exclusively():
+            stats = self._scheduler.stats()
+            decoder = getattr(self.runner, "decoder", None)
+            return StepAccount(
+                stats.steps,
+                stats.prompt_tokens,
+                stats.generated_tokens,
+                dict(self._times.seconds),
+                {} if decoder is None else decoder.profile(),
+            )
+
     # Whole texts ------------------------------------------------------------------------------------
 
     def score(self, token_ids: Sequence[int], adapters: Sequence[ChosenAdapter] = ()) -> Logits:
@@ -255,7 +270,8 @@ class Engine:
             scheduler.cancel(self._cancelled.popleft())
 
     def _step(self, admits: bool = True) -> None:
-        scheduler = self._scheduler
+        scheduler, times = self._scheduler, self._times
+        times.begin()
         self._receive()
         begin = scheduler.now
         carried = list(scheduler.running)
@@ -263,6 +279,7 @@ class Engine:
             if self._speculation is not None:
                 self._speculation.propose([one for one in carried if one.is_generating])
             chunks = scheduler.plan(admits)
+            times.add("planning")
             if chunks:
                 carried = [chunk.request for chunk in chunks]
                 logits = self.runner.run(chunks)
@@ -270,18 +287,22 @@ class Engine:
             for request in carried:
                 scheduler.fail(request, error)
             chunks = ()
+        times.add("running")
         scheduler.now = self.clock()
         if chunks:
             scheduler.commit(chunks, lambda request, row: self._draw(request, logits[row]))
+            times.add("committing")
         self._busy_seconds += scheduler.now - begin
         if scheduler.now >= self._stock_due:
             self._take_stock()
 
     def _draw(self, request: Request, row: Logits) -> int:
+        self._times.add("committing")
         token = self.runner.sample(row, request)
         num_top = request.params.logprobs
         if num_top is not None and token not in request.stop_ids:
             request.logprobs.append(token_logprobs(row, token, num_top))
+        self._times.add("drawing")
         return token
 
     def _take_stock(self) -> None:

@@ -71,6 +71,7 @@ ADMIN_PATHS = frozenset(
         "/dashboard.json",
         "/health/details",
         "/alerts",
+        "/profile",
         "/security/status",
         "/props",
         "/slots",

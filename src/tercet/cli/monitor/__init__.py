@@ -2,6 +2,7 @@
 
 reports   summary and export
 watch     a view that follows the history in the terminal
+profile   where a token's time goes, asked of a server that runs (`asking`)
 fleet     rules for Prometheus, a dashboard for Grafana, a test of sinks
 place     which file of which server that is
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import typer
 
-from tercet.cli.monitor import fleet, reports, watch
+from tercet.cli.monitor import fleet, profile, reports, watch
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 
@@ -24,6 +25,7 @@ for command, name in (
     (reports.summary, "summary"),
     (watch.watch, "watch"),
     (reports.export, "export"),
+    (profile.profile, "profile"),
     (fleet.rules, "rules"),
     (fleet.dashboard, "dashboard"),
     (fleet.try_alerts, "try-alerts"),
