@@ -65,7 +65,9 @@ def test_the_wheel_tells_a_story_outside_the_clone(installed: dict[str, str], tm
     assert len(done.stdout.split()) > 5
 
 
-IMPORTED_AS = {"google-re2": "re2", "pyahocorasick": "ahocorasick"}
+IMPORTED_AS = {"google-re2": "re2", "pyahocorasick": "ahocorasick"} | dict.fromkeys(
+    ("opentelemetry-api", "opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"), "opentelemetry"
+)
 
 
 def declared(section: str) -> set[str]:
@@ -105,13 +107,14 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
     extras["energy"] = {package / "monitoring" / "energy_counters.py"}
     extras["onnx"] = set((package / "conversion" / "onnx").rglob("*.py"))
     extras["bench"] = {package / "bench" / "plot.py"}
+    extras["otel"] = {package / "service" / "telemetry.py"}
     extras["redis"] = {package / "service" / "redis_store.py"}
     extras["pii"] = {package / "security" / "content" / "personal_data.py"}
     extras["security"] = {*(package / "security").rglob("*.py"), package / "service" / "guard.py"}
     extras["security"] -= extras["pii"]
     served = {*(package / "server").rglob("*.py"), *(package / "service").rglob("*.py")}
     served |= {package / "monitoring" / "exposition.py", package / "sampling" / "constraints.py"}
-    extras["server"] = served - extras["redis"] - extras["security"]
+    extras["server"] = served - extras["redis"] - extras["security"] - extras["otel"]
     assert imported(modules.difference(*extras.values()))[0] == declared("dependencies")
     for extra, files in extras.items():
         needed = set().union(*imported(files)) - declared("dependencies")

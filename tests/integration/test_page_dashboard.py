@@ -48,6 +48,7 @@ def test_the_figures_are_those_of_the_metrics(visit: Visit, serving: Server) -> 
     assert chat(serving, temperature=-1) == {400}
     visitor = visit()
     page = visitor.page
+    page.route("**/dashboard/day.json", lambda route: route.fulfill(json=None))  # other tests' alerts
     page.click("#tab-dashboard")
     page.wait_for_selector(".chart canvas")
     visitor.until("document.querySelector('[data-figure=first_token]')?.dataset.value > 0")
@@ -122,3 +123,47 @@ def test_alerts_and_quiet_moments_are_shown(visit: Visit) -> None:
     assert "nothing yet" in page.inner_text("[data-figure=first_token]")
     figures["problem"] = "the model is loading"
     visitor.until("document.querySelector('#health-text').innerText === 'the model is loading'")
+
+
+def test_the_last_day_is_shown_out_of_the_history(visit: Visit, serving: Server) -> None:
+    assert chat(serving, times=2) == {200}
+    with serving.client(headers={"X-Request-Id": "slow-one"}) as client:
+        body = {"prompt": "Once upon a time", "max_tokens": 120, "ignore_eos": True}
+        assert client.post("/v1/completions", json=body).status_code == 200
+    visitor = visit()
+    page = visitor.page
+    told = page.request.get("/dashboard/day.json").json()
+    (ours,) = [one for one in told["slow_requests"] if one["request_id"] == "slow-one"]
+    assert ours["generated_tokens"] == 120
+    parts = ("preparation_seconds", "queue_seconds", "prefill_seconds", "decode_seconds")
+    assert 0 < sum(ours[name] for name in parts) <= ours["seconds"] * 1.05 + 0.05
+    assert "127.0.0.1" not in str(told)
+    assert len(ours["client"]) >= 8
+
+    point = dict.fromkeys(told["points"][0] if told["points"] else (), 1.0)
+    point |= {"requests": 4, "failed": 1, "latency_p95_seconds": 2.5, "resident_memory_bytes": 2**28}
+    told["points"] = [{**point, "time": told["time"] - 300 * back} for back in range(12, 0, -1)]
+    event = {
+        "severity": "critical",
+        "rule": "reliability",
+        "message": "<i>31 %</i> fail",
+        "time": told["time"],
+    }
+    told["alerts"] = {"active": [event], "recent": [{**event, "rule": "latency", "seconds": 90}]}
+    told["slow_requests"] = [{**ours, "request_id": f"r-{n}", "seconds": 9.0 - n} for n in range(3)]
+    page.route("**/dashboard/day.json", lambda route: route.fulfill(json=told))
+    page.click("#tab-dashboard")
+    page.wait_for_selector("#day-charts canvas")
+    visitor.until("document.querySelectorAll('#slow details').length === 3")
+    visitor.until("document.querySelector('#day-charts [role=img]').ariaLabel.includes('last 24 hours')")
+    assert "arrived now 4, at most 4; failed now 1" in str(
+        page.evaluate("[...document.querySelectorAll('#day-charts [role=img]')].map((one) => one.ariaLabel)")
+    )
+    assert page.inner_text("#slow details summary >> nth=0").startswith("9 s at ")
+    page.click("#slow details summary >> nth=0")
+    assert ours["client"] in page.inner_text("#slow details >> nth=0")
+    visitor.until("document.querySelector('#alerts .critical') !== null")
+    assert page.inner_text("#alerts .critical").split("\n") == ["Alert: reliability", "<i>31 %</i> fail"]
+    assert "latency, until" in page.inner_text("#recent-alerts")
+    assert "not measured" in page.inner_text("#energy") or "J" in page.inner_text("#energy")
+    visitor.picture("dashboard-day")

@@ -185,6 +185,7 @@ def serve(
     history: watch_options.History = None,
     sample_every: watch_options.SampleEvery = 60.0,
     alerts: watch_options.Alerts = None,
+    otlp_endpoint: watch_options.OtlpEndpoint = None,
     log_prompts: audit_options.LogPrompts = False,
     audit_dir: audit_options.AuditDir = None,
     audit_files: audit_options.AuditFiles = 20,

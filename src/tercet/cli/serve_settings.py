@@ -80,6 +80,7 @@ def server_settings(values: Mapping[str, Any]) -> ServerSettings:
         history_file=history_file(values["history"], values["port"]),
         sample_seconds=values["sample_every"],
         alerts=watch_options.alert_settings(_path(values["alerts"])),
+        otlp_endpoint=values["otlp_endpoint"],
         audit_folder=_path(values["audit_dir"]),
         audit_files=values["audit_files"],
         audit_file_bytes=values["audit_file_bytes"],

@@ -44,6 +44,18 @@ Alerts = Annotated[
     ),
 ]
 
+OtlpEndpoint = Annotated[
+    str | None,
+    typer.Option(
+        "--otlp-endpoint",
+        metavar="URL",
+        help="A collector of OpenTelemetry for traces and metrics, http://127.0.0.1:4318 for example "
+        "(needs `pip install 'tercet[otel]'`).",
+        show_default=False,
+        rich_help_panel=WATCHING,
+    ),
+]
+
 
 def alert_settings(path: Path | None) -> AlertSettings:
     """What the file says; without one, the built-in rules and the log.

@@ -302,7 +302,7 @@ class Engine:
         num_top = request.params.logprobs
         if num_top is not None and token not in request.stop_ids:
             request.logprobs.append(token_logprobs(row, token, num_top))
-        self._times.add("drawing")
+        request.draw_seconds += self._times.add("drawing")
         return token
 
     def _take_stock(self) -> None:

@@ -72,6 +72,7 @@ class Request:
     started_at: float | None = None  # when it was given memory for the first time
     first_token_at: float | None = None
     finished_at: float | None = None
+    draw_seconds: float = 0.0  # spent on drawing its tokens from logits
 
     @property
     def finished(self) -> bool:

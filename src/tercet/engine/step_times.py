@@ -32,11 +32,13 @@ class StepTimes:
         """What comes now is part of something."""
         self._last = self._clock()
 
-    def add(self, part: str) -> None:
-        """What was done since the last call was this."""
+    def add(self, part: str) -> float:
+        """What was done since the last call was this; returns how long that took."""
         now = self._clock()
-        self.seconds[part] += now - self._last
+        spent = now - self._last
+        self.seconds[part] += spent
         self._last = now
+        return spent
 
 
 @dataclass(frozen=True)

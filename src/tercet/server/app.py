@@ -62,6 +62,7 @@ def create_app(
         auditing = Auditing(settings)
         access.on_change = partial(auditing.events.emit, "configuration.changed", "", what="keys")
         service.observe(AccountObserver())
+        service.observe(auditing.slow_requests)
         service.metrics.security = auditing.counts
     app = FastAPI(
         title="Tercet",

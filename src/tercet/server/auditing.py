@@ -26,6 +26,7 @@ from tercet.security.identity import ANONYMOUS
 from tercet.security.secret_file import derived_key, load_secret, new_secret
 from tercet.server.middleware.limits import client_of
 from tercet.server.settings import ServerSettings
+from tercet.server.slow_requests import SlowRequests
 
 __all__ = ["Auditing"]
 
@@ -39,6 +40,7 @@ class Auditing:
         events: where whatever is worth remembering is told.
         client_ids: makes the hashes.
         counts: the numbers.
+        slow_requests: the slowest of the last day.
         log: the audit log, None where there is none.
 
     Raises:
@@ -59,6 +61,8 @@ class Auditing:
         self.events = SecurityEvents(clock, self._failed)
         self.counts = SecurityCounts(monotonic)
         self.events.subscribe(self.counts.record)
+        self.slow_requests = SlowRequests()
+        self.events.subscribe(self.slow_requests.record)
         self.log: AuditLog | None = None
         if settings.audit_folder is not None:
             self.log = AuditLog(

@@ -69,6 +69,7 @@ ADMIN_PATHS = frozenset(
     {
         "/metrics",
         "/dashboard.json",
+        "/dashboard/day.json",
         "/health/details",
         "/alerts",
         "/profile",

@@ -15,9 +15,17 @@ __all__ = ["watch"]
 
 
 async def watch(service: Service, settings: ServerSettings) -> ServiceMonitor:
-    """Begin to sample, in a thread: reading drivers and files for the first time takes a while."""
+    """Begin to sample, in a thread: reading drivers and files for the first time takes a while.
+
+    Where there is a collector of telemetry, it hears of every request from now on; what waits for it is sent
+    when the process ends.
+    """
 
     def begin() -> ServiceMonitor:
+        if settings.otlp_endpoint is not None:
+            from tercet.service.telemetry import Telemetry
+
+            service.observe(Telemetry(settings.otlp_endpoint))
         monitor = ServiceMonitor(
             service.metrics,
             settings.sample_seconds,

@@ -82,6 +82,8 @@ class ServerSettings:
     """Where the history is written; None: it stays in memory."""
     alerts: AlertSettings = field(default_factory=AlertSettings)
     """What each window is judged by, and who is told."""
+    otlp_endpoint: str | None = None
+    """The collector of OpenTelemetry that hears of every request; None: nobody does."""
     drain_seconds: float = 30.0
     """After SIGTERM: how long requests may go on."""
     drain_delay_seconds: float = 0.0

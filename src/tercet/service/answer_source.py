@@ -60,7 +60,9 @@ class ComputedAnswer:
     def summary(self, arrived_at: float, last_at: float) -> GenerationResult:
         """What the engine says of the request, its times counted from the arrival."""
         request = self._stream.request
-        result = result_of(request, {"timings": self._timings(arrived_at)})
+        result = result_of(
+            request, {"timings": self._timings(arrived_at), "draw_seconds": request.draw_seconds}
+        )
         finished = request.finished_at or max(last_at, request.submitted_at)
         total = finished - arrived_at
         first = finished if request.first_token_at is None else request.first_token_at

@@ -24,7 +24,9 @@ __all__ = ["CLIENT_GONE", "RequestLog"]
 
 CLIENT_GONE = 499
 ACCEPTABLE = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
-QUIET_PATHS = frozenset({"/livez", "/readyz", "/health", "/metrics", "/dashboard.json"})
+QUIET_PATHS = frozenset(
+    {"/livez", "/readyz", "/health", "/metrics", "/dashboard.json", "/dashboard/day.json"}
+)
 """Polled every second or so: at debug level unless they fail, as are the files of the page."""
 LOG = logging.getLogger("tercet.access")
 

@@ -1,4 +1,4 @@
-// Lines over the last ten minutes, drawn by uPlot. Each chart says in words what it shows: the drawing itself is one
+// Lines over the last ten minutes, or the last 24 hours, drawn by uPlot. Each chart says in words what it shows: the drawing itself is one
 // picture for a screen reader.
 
 import uPlot from "../../vendor/uplot/uPlot.esm.js";
@@ -17,14 +17,26 @@ const CHARTS = [
   { title: "Memory", read: bytes, lines: [["memory", "resident"]] },
 ];
 
+const of100 = (value) => percent(typeof value === "number" ? value / 100 : value);
+
+const DAY_CHARTS = [
+  { title: "Speed while writing", read: tokens, mark: count, lines: [["generating_tokens_per_second", "all answers"]] },
+  { title: "Requests in five minutes", read: count, whole: true, lines: [["requests", "arrived"], ["failed", "failed"]] },
+  { title: "Whole request", read: seconds, lines: [["latency_average_seconds", "mean"], ["latency_p95_seconds", "95 % under"]] },
+  { title: "First token, 95 % under", read: seconds, lines: [["first_token_p95_seconds", "after"]] },
+  { title: "Processors", read: of100, highest: 100, lines: [["process_cpu_percent", "server"], ["machine_cpu_percent", "machine"]] },
+  { title: "Memory", read: bytes, lines: [["resident_memory_bytes", "resident"]] },
+];
+
 const COLOURS = ["--plus", "--minus"];
 const HEIGHT = 150;
 
 export class Charts {
-  constructor(root) {
+  constructor(root, { isDay = false } = {}) {
     this.probe = element("span", { hidden: true });
     root.append(this.probe);
-    this.charts = CHARTS.map((chart) => new Chart(chart, root, (name) => this.colour(name)));
+    const period = isDay ? "last 24 hours" : "last ten minutes";
+    this.charts = (isDay ? DAY_CHARTS : CHARTS).map((chart) => new Chart({ period, ...chart }, root, (name) => this.colour(name)));
     const redraw = () => this.charts.forEach(({ plot }) => plot.redraw());
     addEventListener("themechange", redraw);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
@@ -42,8 +54,8 @@ export class Charts {
 }
 
 class Chart {
-  constructor({ title, read, mark = read, whole, highest, lines }, root, colour) {
-    Object.assign(this, { title, read, lines });
+  constructor({ title, period, read, mark = read, whole, highest, lines }, root, colour) {
+    Object.assign(this, { title, period, read, lines });
     this.keys = lines.map((_, at) => element("span", { className: `chart-key ${["first", "second"][at]}` }));
     this.frame = element("div", { className: "chart-plot", role: "img", "aria-label": `${title}: nothing measured yet` });
     const caption = element("figcaption", {}, element("h3", {}, title), element("span", { className: "chart-keys" }, ...this.keys));
@@ -76,7 +88,7 @@ class Chart {
       const values = points.map((point) => point[name]).filter((value) => typeof value === "number");
       return values.length ? `${label} now ${this.read(values.at(-1))}, at most ${this.read(Math.max(...values))}` : `${label}: nothing measured yet`;
     });
-    this.frame.setAttribute("aria-label", `${this.title}, last ten minutes: ${highest.join("; ")}`);
+    this.frame.setAttribute("aria-label", `${this.title}, ${this.period}: ${highest.join("; ")}`);
   }
 
   /** The values under the pointer, or else the last ones. */

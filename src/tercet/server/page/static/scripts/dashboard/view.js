@@ -3,6 +3,7 @@
 import { notify } from "../announcer.js";
 import { byId, element } from "../dom.js";
 import { count, seconds } from "../figures.js";
+import { Day } from "./day.js";
 import { Feed } from "./feed.js";
 import { FiguresPanel } from "./figures-panel.js";
 
@@ -10,6 +11,8 @@ export class Dashboard {
   constructor(key) {
     this.feed = new Feed(key);
     this.figures = new FiguresPanel(byId("figures"));
+    this.day = new Day(key);
+    this.day.addEventListener("change", () => this.#draw());
     this.feed.addEventListener("change", () => this.#draw());
     const pause = byId("pause");
     pause.addEventListener("click", () => {
@@ -21,14 +24,18 @@ export class Dashboard {
 
   setShown(isShown) {
     this.feed.setShown(isShown);
+    this.day.setShown(isShown);
     if (isShown) this.#loadCharts();
   }
 
   /** The chart library is loaded when somebody first looks. */
   async #loadCharts() {
-    this.charts ??= import("./charts.js").then(({ Charts }) => new Charts(byId("charts")));
+    this.charts ??= import("./charts.js");
     try {
-      this.drawn = await this.charts;
+      const { Charts } = await this.charts;
+      this.drawn ??= new Charts(byId("charts"));
+      this.day.charts ??= new Charts(byId("day-charts"), { isDay: true });
+      this.day.draw();
       this.#draw();
     } catch {
       this.charts = null;
@@ -40,7 +47,7 @@ export class Dashboard {
     const { latest, error, points, isShown } = this.feed;
     drawHealth(latest, error);
     if (!isShown) return;
-    drawAlerts(latest, error);
+    drawAlerts(latest, error, this.day.activeAlerts);
     if (!latest) return;
     byId("dashboard-subtitle").textContent = `Tercet ${latest.version}, up for ${seconds(latest.uptime_seconds)}`;
     this.figures.draw(latest);
@@ -60,11 +67,12 @@ function drawHealth(latest, error) {
   if (byId("health-text").textContent !== text) byId("health-text").textContent = text;
 }
 
-function drawAlerts(latest, error) {
+function drawAlerts(latest, error, watched) {
   const problems = [
     ...(error ? [{ severity: "critical", title: "No figures", message: error.message }] : []),
     ...(latest?.problem ? [{ severity: "critical", title: "Not ready", message: latest.problem }] : []),
     ...(latest?.alerts ?? []),
+    ...watched.map(({ severity, rule, message }) => ({ severity, title: `Alert: ${rule}`, message })),
   ];
   const rows = problems.length ? problems : latest ? [{ severity: "calm", title: "All is well.", message: "No alert is active." }] : [];
   const signature = JSON.stringify(rows);
