@@ -217,7 +217,7 @@ def test_every_control_has_a_name(visit: Visit) -> None:
     roles = page.evaluate(
         "[...document.querySelectorAll('[role=img]')].map((one) => one.getAttribute('aria-label'))"
     )
-    assert len(roles) == 6
+    assert len(roles) == 12
     assert all(roles)
 
 
