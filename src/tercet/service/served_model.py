@@ -284,6 +284,15 @@ class ServedModel:
         if allowance.counts_tokens:
             allowance.take_tokens(sum(len(self.llm.embedding_tokens(text)) for text in texts))
 
+    def check_length(self, field: str, content: str | Sequence[Any]) -> None:
+        """Look at a text, token ids or a list of texts that nothing is generated from.
+
+        Raises:
+            InvalidInputError: it is longer than an input of the current allowance may be.
+        """
+        if (allowance := current_allowance()) is not None:
+            allowance.check_length(field, content)
+
     def _length_of(self, ids: Sequence[int]) -> int:
         return len(self.llm.detokenize(ids)) if self.has_tokenizer else len(ids)
 
