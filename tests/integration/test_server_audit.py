@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from audited import Audited
@@ -22,7 +24,8 @@ CANARY = "Quuxolotl Zebedee"
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Audited]:
     folder = tmp_path_factory.mktemp("audited")
-    server = Audited(folder, "--response-cache", "memory", "--max-body", "100000", "--drain", "0")
+    options = ("--response-cache", "memory", "--max-body", "100000", "--drain", "0")
+    server = Audited(folder, *options, "--batch-dir", folder / "batches")
     yield server
     server.stop()
 
@@ -81,6 +84,71 @@ def test_an_event_has_the_numbers_of_the_answer(audited: Audited) -> None:
     fields = audited.event(vectors.headers["x-request-id"])["fields"]
     if vectors.status_code == 200:
         assert fields["prompt_tokens"] == vectors.json()["usage"]["prompt_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason", "detail"),
+    [
+        (
+            {"prompt": "This content contains harmful and dangerous information"},
+            "content_filtered",
+            "CONTENT_FILTERED",
+        ),
+        ({"prompt": "x" * 4097}, "invalid_input", "INVALID_INPUT"),
+        ({"prompt": "x", "max_tokens": 5000}, "invalid_input", "INVALID_INPUT"),
+    ],
+)
+def test_what_the_profile_refuses_is_told_by_its_code(
+    audited: Audited, body: dict[str, Any], reason: str, detail: str
+) -> None:
+    with audited.client("bob") as client:
+        answer = client.post("/v1/completions", json=body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, detail)
+    fields = audited.event(answer.headers["x-request-id"])["fields"]
+    assert (fields["reason"], fields["detail"]) == (reason, detail)
+
+
+def test_a_quota_and_a_revoked_key_are_told(audited: Audited) -> None:
+    keys = ("--keys", audited.folder / "keys")
+    made = tercet("keys", "create", "carol", "--requests-per-minute", "1", *keys, "--json").data
+    audited.keys["carol"] = made["key"]
+    with audited.client("carol") as client:
+        answers = [client.post("/v1/completions", json=ASK) for _ in range(2)]
+        assert tercet("keys", "revoke", made["id"], *keys).status == 0
+        answers.append(client.post("/v1/completions", json=ASK))
+    assert [answer.status_code for answer in answers] == [200, 429, 401]
+    events = [audited.event(answer.headers["x-request-id"]) for answer in answers]
+    assert [event["fields"].get("reason") for event in events] == [None, "rate_limit", "unauthenticated"]
+    assert events[2]["fields"]["detail"] == "revoked_key"
+    assert events[0]["caller"] == events[1]["caller"] != events[2]["caller"]
+    assert [event["kind"] for event in audited.events(what="keys")] == ["configuration.changed"] * 2
+
+
+def test_a_request_of_a_batch_is_one_of_whoever_made_the_batch(audited: Audited) -> None:
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": ASK}
+    with audited.client("bob") as client:
+        single = client.post("/v1/completions", json=ASK)
+        batch = run_batch(client, [{**line, "custom_id": f"a{number}"} for number in range(3)])
+    assert batch["request_counts"]["completed"] == 3
+    caller = audited.event(single.headers["x-request-id"])["caller"]
+    items = [event for event in audited.events(route="/v1/completions") if event["caller"] == caller]
+    assert len(items) >= 4
+    assert len({event["fields"]["request_id"] for event in items}) == len(items)
+
+
+def run_batch(client: httpx.Client, lines: list[dict[str, Any]], seconds: float = 30) -> dict[str, Any]:
+    """Upload lines, have them answered, and wait for the end."""
+    content = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    file = client.post(
+        "/v1/files", files={"file": ("lines.jsonl", content)}, data={"purpose": "batch"}
+    ).json()
+    asked = {"input_file_id": file["id"], "endpoint": lines[0]["url"], "completion_window": "24h"}
+    batch: dict[str, Any] = client.post("/v1/batches", json=asked).json()
+    end = time.monotonic() + seconds
+    while batch["status"] not in ("completed", "failed") and time.monotonic() < end:
+        time.sleep(0.02)
+        batch = client.get(f"/v1/batches/{batch['id']}").json()
+    return batch
 
 
 def test_who_leaves_a_stream_has_cancelled(audited: Audited) -> None:
@@ -179,7 +247,7 @@ def test_nothing_that_a_client_sends_becomes_a_label(audited: Audited) -> None:
     with audited.client("admin") as client:
 
         def wave(name: str) -> set[str]:
-            for number in range(40):
+            for number in range(15):
                 headers = {"X-Request-Id": f"{name}-{number}", "User-Agent": f"{name}{number}"}
                 client.get(f"/{name}/{number}", headers=headers)
                 client.get(f"/v1/models/{name}{number}", headers=headers)
@@ -292,6 +360,13 @@ def test_a_secret_text_is_written_nowhere(tmp_path: Path) -> None:
             exchange.send_all(path, bodies[path])
         status, text = exchange.send("/v1/completions", {**ASK, "prompt": f"fault {CANARY}"})
         assert (status, "fault" in text) == (500, True)
+        line = {"custom_id": "a", "method": "POST", "url": "/v1/completions"}
+        for path, body in (
+            ("/v1/completions", {**ASK, "prompt": CANARY}),
+            ("/v1/completions", {"prompt": 3.5}),
+        ):
+            batch = run_batch(exchange.client, [{**line, "url": path, "body": body}])
+            assert batch["status"] == "completed"
         exchange.look()
     finally:
         audited.stop()
@@ -358,7 +433,7 @@ class Exchange:
         written = self.audited.everything_written()
         assert {"log", "console", "audit/audit-000001.jsonl"} <= set(written)
         for name, data in written.items():
-            if not name.startswith("llama-tercet-tiny"):
+            if not name.startswith(("llama-tercet-tiny", "batches")):  # the files of batches are the clients'
                 assert not leaks(data.decode("utf-8", "replace")), name
         assert len(self.audited.events()) > len(self.refused)
 
