@@ -357,3 +357,21 @@ def test_a_quota_holds_in_place_of_the_settings() -> None:
 )
 def test_a_client_is_its_key_or_its_address(caller: Caller, address: str | None, client: str) -> None:
     assert client_of(caller, {"client": None if address is None else (address, 1)}) == client
+
+
+def test_redis_sees_no_name_of_a_client() -> None:
+    seen: list[object] = []
+
+    class Listening(Gone):
+        def hit(self, *arguments: object, **values: object) -> bool:
+            seen.extend(arguments)
+            raise ConnectionError
+
+    limits = RateLimits("memory", "open")
+    limits._shared = {"requests": Listening(), "tokens": Gone()}  # type: ignore[dict-item]
+    limits.take("requests", "address:203.0.113.9", 1, 10)
+    assert len(seen) == 2
+    assert "203.0.113.9" not in str(seen)
+    one, other = (RateLimits("redis://:secret@127.0.0.1:9/0", "open")._secret for _ in range(2))
+    assert one == other  # or servers that share a database would count apart
+    assert RateLimits()._secret != RateLimits()._secret
