@@ -77,7 +77,9 @@ def asked(app: Any, method: str, path: str, headers: dict[str, str] | None = Non
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://127.0.0.1", trust_env=False
+        ) as client:
             body = b"{}" if method == "POST" else None
             return await client.request(method, path, headers=headers, content=body)
 
@@ -138,7 +140,6 @@ def test_what_is_added_later_is_closed_too(app: FastAPI, user: str, admin: str) 
     app.include_router(router)
     app.router.routes.append(Mount("/mounted", Starlette(routes=[Route("/inner", words)])))
     app.router.routes.append(Route("/plain", words))
-    app.state.roles = RoleTable(app.routes)
     for path in ("/added/route", "/mounted/inner", "/plain"):
         statuses = [
             asked(app, "GET", path, headers).status_code for headers in ({}, bearer(user), bearer(admin))
@@ -149,7 +150,6 @@ def test_what_is_added_later_is_closed_too(app: FastAPI, user: str, admin: str) 
 
 def test_a_websocket_is_closed_before_it_opens(app: FastAPI, user: str) -> None:
     app.router.routes.append(WebSocketRoute("/socket", lambda socket: socket.accept()))
-    app.state.roles = RoleTable(app.routes)
     for headers in (
         [],
         [(b"authorization", b"Bearer wrong")],
@@ -176,7 +176,7 @@ async def said_to(app: Any, scope: dict[str, Any]) -> list[Any]:
 def test_operators_routes_take_an_admins_key(app: FastAPI, user: str, admin: str) -> None:
     for route, path in addresses(app):
         is_admins = route.path in ADMIN_PATHS
-        for method in route.methods:
+        for method in () if path.startswith(PAGE_FOLDER) else route.methods:
             answer = asked(app, method, path, bearer(user))
             assert (answer.status_code == 403) is is_admins, path
             if is_admins and method != "HEAD":
