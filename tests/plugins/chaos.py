@@ -40,6 +40,8 @@ DOCUMENTED = frozenset({200, 400, 404, 405, 408, 413, 415, 431, 503, 504})
 """The statuses of docs/guides/serving.md, but for 500: that is a fault of ours, and no other's excuses it."""
 CODES = frozenset({"unavailable", "overloaded"})
 """Of an error in a stream, and of a 503."""
+TOO_SLOW = (408, "upload_timeout")
+"""Another reason to try again."""
 KINDS = frozenset({"kill", "freeze", "terminate", "crowd"})
 PEOPLE, OTHERS = 5, 3
 CROWD = 40
@@ -296,7 +298,8 @@ class Chaos:
             return response.json()
         error = response.json()["error"]
         retry_after = response.headers.get("retry-after", "")
-        if status != 503 or error["code"] not in CODES or not 1 <= int(retry_after or 0) <= 60:
+        is_now_refused = status == 503 and error["code"] in CODES and 1 <= int(retry_after or 0) <= 60
+        if not is_now_refused and (status, error["code"]) != TOO_SLOW:  # a server that is frozen is slow, too
             self._wrong(f"{status} with Retry-After {retry_after!r}: {error}")
         raise Refused(float(retry_after or 1))
 
