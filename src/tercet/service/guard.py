@@ -163,6 +163,13 @@ class Allowance:
         if limit is not None:
             self.windows[counted] = self._guard.limits.take(counted, self._client, amount, limit)
 
+    async def check_in_time(self, request: GenerationRequest, length_of: LengthOf, is_quick: bool) -> None:
+        """Do what `check` does; in a thread unless it is quick: schemas and conversations may be large."""
+        if is_quick or not self.config.limits_requests:
+            self.check(request, length_of)
+        else:
+            await asyncio.to_thread(self.check, request, length_of)
+
     def check(self, request: GenerationRequest, length_of: LengthOf) -> None:
         """Look at all that a request asks for; `length_of` gives the characters of token ids.
 

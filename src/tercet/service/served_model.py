@@ -234,7 +234,7 @@ class ServedModel:
     async def _submit(self, request: GenerationRequest, arrived_at: float) -> Generation:
         self._check_ready()
         if (allowance := current_allowance()) is not None:
-            allowance.check(request, self._length_of)
+            await allowance.check_in_time(request, self._length_of, is_quick(request))
         if (content := current_content_guard()) is not None:
             request = await content.admit(request, self.llm.tokenizer if self.has_tokenizer else None)
         prepared = (
