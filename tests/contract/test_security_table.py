@@ -40,6 +40,7 @@ def test_the_tests_of_a_row_exist(row: tuple[str, ...]) -> None:
         file, _, function = name.partition("::")
         if file:
             path = ROOT / file
-        assert path is not None and path.is_file(), name
+        assert path is not None, name
+        assert path.is_file(), name
         if function:
             assert function in functions_of(path), name
