@@ -157,3 +157,23 @@ def test_tables_of_other_libraries() -> None:
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame({"question": ["a?", "b?"], "answer": [1, None]})
     assert [row.fields()["question"] for row in open_source(frame).rows] == ["a?", "b?"]
+
+
+def test_folders_that_datasets_saved(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets", reason="the package datasets is not installed")
+    saved = datasets.Dataset.from_list(ROWS)
+    saved.save_to_disk(tmp_path / "one")
+    datasets.DatasetDict({"train": saved, "test": saved.select([1])}).save_to_disk(tmp_path / "splits")
+    found = list(open_source(tmp_path / "one").rows)
+    assert [row.fields() for row in found] == ROWS
+    assert found[1].place.endswith("one, row 2")
+    assert [row.fields() for row in open_source(tmp_path / "splits", split="test").rows] == ROWS[1:]
+    with pytest.raises(ParameterError, match="splits has no split 'dev'; it has train, test"):
+        open_source(tmp_path / "splits", split="dev")
+    for table in (tmp_path / "one").glob("*.arrow"):
+        table.write_bytes(table.read_bytes()[:100])
+    with pytest.raises(FormatError, match="one is no whole data set of `datasets`"):
+        open_source(tmp_path / "one")
+    (tmp_path / "one" / "state.json").write_bytes(b"{")
+    with pytest.raises(FormatError, match="one is no whole data set of `datasets`"):
+        open_source(tmp_path / "one")
