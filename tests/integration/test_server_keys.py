@@ -257,7 +257,7 @@ def test_https_takes_up_certificates_that_change(tmp_path: Path, serve: Callable
         assert one.get("/readyz").status_code == 200  # a connection that is open goes on
     old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLS"):
         old.maximum_version = ssl.TLSVersion.TLSv1_1
     with (
         socket.create_connection(("localhost", server.port)) as plain,

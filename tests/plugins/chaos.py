@@ -27,15 +27,10 @@ from typing import Any
 
 import httpx
 
-from served import Server
-from server_load import MAX_TOKENS, Reply, post
+from chaos_replica import Replica, connected
+from server_load import MAX_TOKENS, post
 from server_soak import known_answers
 
-OPTIONS = (
-    *("--max-queued", "8", "--max-concurrent", "8", "--drain", "2"),
-    *("--header-timeout", "2", "--upload-timeout", "2", "--write-timeout", "3"),
-)
-FAULTS = "from tercet.engine.mock import Faults, inject; inject(Faults(die_every={}))"
 DOCUMENTED = frozenset({200, 400, 404, 405, 408, 413, 415, 431, 503, 504})
 """The statuses of docs/guides/serving.md, but for 500: that is a fault of ours, and no other's excuses it."""
 CODES = frozenset({"unavailable", "overloaded"})
@@ -43,7 +38,6 @@ CODES = frozenset({"unavailable", "overloaded"})
 TOO_SLOW = (408, "upload_timeout")
 """Another reason to try again."""
 KINDS = frozenset({"kill", "freeze", "terminate", "crowd"})
-USUAL_START_SECONDS = 2.5
 PEOPLE, OTHERS = 5, 3
 CROWD = 40
 PATIENCE_SECONDS = 600.0
@@ -53,39 +47,6 @@ BATCH_SECONDS = 600.0
 ENDED = ("completed", "failed", "expired", "cancelled")
 CUT_OFF = -1
 """Stands for the status of an answer that did not come."""
-
-
-class Replica:
-    """One server, begun again whenever it has ended."""
-
-    def __init__(self, folder: Path, seed: int, lives: tuple[int, int]) -> None:
-        self._folder = folder
-        self._random = random.Random(seed)
-        self._lives = lives
-        self._server: Server | None = None
-        self.in_hand = asyncio.Lock()
-        """Held by whoever does something to it."""
-        self.slowness = 1.0
-        """How many times slower it starts than alone on its machine; it is left in peace as much longer."""
-
-    @property
-    def server(self) -> Server:
-        """The process, or the latest one."""
-        assert self._server is not None
-        return self._server
-
-    async def start(self) -> None:
-        """Begin, with an engine that will die."""
-        fault = FAULTS.format(self._random.randrange(*self._lives))
-        begin = lambda: Server("--batch-dir", self._folder, *OPTIONS, first=fault)  # noqa: E731
-        began = time.monotonic()
-        self._server = await asyncio.to_thread(begin)
-        self.slowness = max((time.monotonic() - began) / USUAL_START_SECONDS, 1.0)
-
-    async def end(self, sign: int, status: int) -> None:
-        """End the process, which must come with this exit status."""
-        self.server.process.send_signal(sign)
-        await asyncio.to_thread(self.server.wait, status)
 
 
 class Chaos:
@@ -327,13 +288,13 @@ class Chaos:
     async def _half(self, port: int, chance: random.Random) -> int:
         """Sends the beginning of a request and is gone."""
         request = post("/v1/completions", self._long_body())
-        async with _connected(port) as (_, writer):
+        async with connected(port) as (_, writer):
             writer.write(request[: chance.randrange(len(request))])
         return CUT_OFF
 
     async def _leaver(self, port: int, chance: random.Random) -> int:
         """Leaves in the middle of a stream."""
-        async with _connected(port) as (reply, writer):
+        async with connected(port) as (reply, writer):
             writer.write(post("/v1/completions", self._long_body()))
             status = await reply.head()
             for _ in range(chance.randrange(20)):
@@ -343,7 +304,7 @@ class Chaos:
     async def _dripper(self, port: int, chance: random.Random) -> int:
         """Sends a body drop by drop."""
         body = self._long_body()
-        async with _connected(port) as (reply, writer):
+        async with connected(port) as (reply, writer):
             writer.write(post("/v1/completions", b"", length=len(body)))
             answer = asyncio.ensure_future(reply.head())
             for byte in body:
@@ -356,7 +317,7 @@ class Chaos:
 
     async def _non_reader(self, port: int, chance: random.Random) -> int:
         """Asks for much and takes nothing."""
-        async with _connected(port) as (reply, writer):
+        async with connected(port) as (reply, writer):
             writer.write(post("/v1/completions", self._long_body()))
             status = await reply.head()
             await asyncio.sleep(2 * chance.random())
@@ -365,7 +326,7 @@ class Chaos:
     async def _nonsense(self, port: int, chance: random.Random) -> int:
         """Sends what is no request."""
         body = chance.choice([b"{", b"[]", b"\xff", b'{"prompt": 5}', b"[" * 50_000, b" " * (5 << 20)])
-        async with _connected(port) as (reply, writer):
+        async with connected(port) as (reply, writer):
             writer.write(post(chance.choice(["/v1/completions", "/v1/nothing"]), body))
             return await reply.head()
 
@@ -444,15 +405,6 @@ class Refused(Exception):  # noqa: N818
     def __init__(self, retry_after: float) -> None:
         super().__init__(retry_after)
         self.retry_after = retry_after
-
-
-@contextlib.asynccontextmanager
-async def _connected(port: int) -> Any:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
-    try:
-        yield Reply(reader), writer
-    finally:
-        writer.transport.abort()
 
 
 def _shuffled_again_and_again(kinds: list[str], chance: random.Random) -> Iterator[str]:

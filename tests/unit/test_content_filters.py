@@ -214,7 +214,7 @@ def test_there_are_no_other_kinds_of_personal_data() -> None:
 
 
 class NaiveBayes:
-    """A real classifier of a dozen lines, as an example of what `ScoreFilter` takes: words counted by class."""
+    """A real classifier in a dozen lines, an example of what `ScoreFilter` takes: words counted by class."""
 
     def __init__(self, rude: list[str], kind: list[str]) -> None:
         self._counts = [Counter(" ".join(one).lower().split()) for one in (rude, kind)]

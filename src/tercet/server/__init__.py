@@ -2,7 +2,7 @@
 
     app          the application: middleware, error objects, routers
     routes       the list of routers
-    access       who may come in: keys, or whoever where that is said; `authorization`: which route is for whom
+    access       who may come in: keys, or anybody where that is said; `authorization`: which route for whom
     certificates HTTPS
     settings     limits and deadlines of the front door; `weaknesses` finds what is weak about them
     protocol     HTTP/1.1 that cannot be held open: deadlines and sizes of headers, slow readers

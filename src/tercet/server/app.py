@@ -108,9 +108,7 @@ def create_app(
         any_host=not access.allows_anyone,
     )
     app.add_middleware(Audit, auditing=auditing, is_admins=_is_admins)
-    app.add_middleware(
-        RequestLog, count=service.metrics.count_http, writes=app.state.security.log_requests
-    )
+    app.add_middleware(RequestLog, count=service.metrics.count_http, writes=app.state.security.log_requests)
     for router in (*ROUTERS, description):
         app.include_router(router)
     app.state.routes = api_routes(app)
