@@ -21,13 +21,13 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from chaos_replica import Replica, connected
+from chaos_replica import Refused, Replica, connected, shuffled_again_and_again
 from server_load import MAX_TOKENS, post
 from server_soak import known_answers
 
@@ -121,7 +121,7 @@ class Chaos:
         kinds: dict[str, Callable[[Replica, random.Random], Awaitable[None]]] = {
             "kill": self._kill, "freeze": self._freeze, "terminate": self._terminate, "crowd": self._crowd,
         }  # fmt: skip
-        for name in _shuffled_again_and_again(sorted(KINDS), chance):
+        for name in shuffled_again_and_again(sorted(KINDS), chance):
             await asyncio.sleep(chance.uniform(*self._pauses) * replica.slowness)
             if self._is_over:
                 return
@@ -397,18 +397,3 @@ class Chaos:
             return response.text
 
         return get
-
-
-class Refused(Exception):  # noqa: N818
-    """Not now."""
-
-    def __init__(self, retry_after: float) -> None:
-        super().__init__(retry_after)
-        self.retry_after = retry_after
-
-
-def _shuffled_again_and_again(kinds: list[str], chance: random.Random) -> Iterator[str]:
-    """Each kind once in every round, so that a short play has them all."""
-    while True:
-        chance.shuffle(kinds)
-        yield from kinds

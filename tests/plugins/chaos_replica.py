@@ -1,4 +1,4 @@
-"""One of the two servers of `chaos`: it ends in every way there is, and begins again."""
+"""One of the two servers of `chaos`: it ends in every way there is and begins again; how it is met."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +62,18 @@ async def connected(port: int) -> Any:
         yield Reply(reader), writer
     finally:
         writer.transport.abort()
+
+
+class Refused(Exception):  # noqa: N818
+    """Not now."""
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(retry_after)
+        self.retry_after = retry_after
+
+
+def shuffled_again_and_again(kinds: list[str], chance: random.Random) -> Iterator[str]:
+    """Each kind once in every round, so that a short play has them all."""
+    while True:
+        chance.shuffle(kinds)
+        yield from kinds
