@@ -386,7 +386,7 @@ def _unknown_file(path: Path) -> FormatError:
     kinds = {
         b"PK\x03\x04": "a zip archive (a PyTorch checkpoint?); pickles run code, so we never read one",
         b"\x80": "a pickle; pickles run code, so we never read one",
-        **dict.fromkeys((b"ggml", b"lmgg", b"tjgg"), "a GGML file of 2023; convert its original again"),
+        **dict.fromkeys((b"ggml", b"lmgg", b"tjgg"), "a file older than GGUF; convert its original again"),
     }
     kind = next((kind for magic, kind in kinds.items() if first.startswith(magic)), None)
     if kind is None and first[8:9] == b"{":
