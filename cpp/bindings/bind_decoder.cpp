@@ -40,7 +40,10 @@ class DecoderObject {
 // An adapter and the Python objects that own its matrices.
 class AdapterObject {
   public:
-    AdapterObject(DecoderObject& decoder, const nb::list& pairs) : adapter_(decoder.decoder().config()) {
+    // (layer, matrix, reduce, expand, scale)
+    using Pairs = nb::typed<nb::list, nb::typed<nb::tuple, int, int, FloatMatrixArray, FloatMatrixArray, float>>;
+
+    AdapterObject(DecoderObject& decoder, const Pairs& pairs) : adapter_(decoder.decoder().config()) {
         for (const nb::handle entry : pairs) {
             const auto [layer, matrix, reduce, expand, scale] =
                 nb::cast<std::tuple<std::size_t, std::size_t, nb::object, nb::object, float>>(entry);
@@ -60,7 +63,9 @@ class AdapterObject {
 };
 
 // The adapters of a batch: (sequence, adapter, weight), which the caller's list keeps alive.
-std::vector<AdapterUse> adapter_uses(const nb::list& adapters) {
+using AdapterList = nb::typed<nb::list, nb::typed<nb::tuple, int, AdapterObject, float>>;
+
+std::vector<AdapterUse> adapter_uses(const AdapterList& adapters) {
     std::vector<AdapterUse> uses;
     for (const nb::handle entry : adapters) {
         const auto [sequence, adapter, weight] = nb::cast<std::tuple<std::size_t, nb::object, float>>(entry);
@@ -92,7 +97,7 @@ using Uses = nb::ndarray<const std::uint8_t, nb::ndim<1>, nb::c_contig, nb::devi
 template <class Step>
 nb::ndarray<nb::numpy, float> run(std::size_t columns, const Integers& token_ids, const Integers& sequence_starts,
                                   const Integers& context_lengths, const IntegerTable& block_tables,
-                                  const Integers& logit_rows, const nb::list& adapters, Step step) {
+                                  const Integers& logit_rows, const AdapterList& adapters, Step step) {
     const std::size_t rows = logit_rows.size();
     const std::vector<AdapterUse> uses = adapter_uses(adapters);
     const Batch batch{span_of(token_ids), span_of(sequence_starts), span_of(context_lengths),
@@ -113,7 +118,7 @@ nb::ndarray<nb::numpy, float> run(std::size_t columns, const Integers& token_ids
 nb::ndarray<nb::numpy, float> forward(DecoderObject& object, KvCache& cache, const Integers& token_ids,
                                       const Integers& sequence_starts, const Integers& context_lengths,
                                       const IntegerTable& block_tables, const Integers& logit_rows, const Uses& logit_uses,
-                                      const nb::list& adapters) {
+                                      const AdapterList& adapters) {
     if (logit_uses.size() != 0 && logit_uses.size() != logit_rows.size())
         reject("Decoder.forward", "logit_uses", "0 or " + std::to_string(logit_rows.size()) + " numbers",
                std::to_string(logit_uses.size()));
@@ -128,7 +133,7 @@ nb::ndarray<nb::numpy, float> forward(DecoderObject& object, KvCache& cache, con
 nb::ndarray<nb::numpy, float> hidden_states(DecoderObject& object, KvCache& cache, const Integers& token_ids,
                                             const Integers& sequence_starts, const Integers& context_lengths,
                                             const IntegerTable& block_tables, const Integers& logit_rows,
-                                            const nb::list& adapters) {
+                                            const AdapterList& adapters) {
     Decoder& decoder = object.decoder();
     return run(decoder.config().hidden_size, token_ids, sequence_starts, context_lengths, block_tables, logit_rows, adapters,
                [&](const Batch& batch, float* out) { decoder.hidden_states(cache, batch, out); });
@@ -175,7 +180,7 @@ void bind_decoder(nb::module_& module) {
         .def_prop_ro("nbytes", &KvCache::num_bytes);
 
     nb::class_<AdapterObject>(module, "Adapter")
-        .def(nb::init<DecoderObject&, const nb::list&>(), nb::arg("decoder"), nb::arg("pairs"));
+        .def(nb::init<DecoderObject&, const AdapterObject::Pairs&>(), nb::arg("decoder"), nb::arg("pairs"));
 
     const auto bind_step = [&](const char* name, auto step, auto... more) {
         decoder.def(name, step, nb::arg("cache"), nb::arg("token_ids").noconvert(), nb::arg("sequence_starts").noconvert(),

@@ -118,7 +118,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
     """Loss over tokens for every size, and loss over bytes."""
     optional_import("matplotlib", "train").use("Agg")
     pyplot = optional_import("matplotlib.pyplot", "train")
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.6), dpi=110)
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.6), dpi=110, layout="constrained")
     colors = {"small": "tab:green", "middle": "tab:blue", "large": "tab:red", "largest": "tab:purple"}
     kinds = {"equal-ternary": ("ternary", "-"), "equal-float": ("full precision", "--")}
     points: dict[str, list[tuple[float, float]]] = {"ternary": [], "full precision": []}
@@ -144,6 +144,9 @@ def draw(found: dict[str, Any], path: Path) -> None:
         xlabel="tokens seen (millions)", ylabel="validation loss (nats a byte)", title="as many parameters"
     )
     right.set(xlabel="bytes of the weights (MB)", xscale="log", title="as many bytes")
+    ticks = [0.25, 0.5, 1, 2, 4]
+    right.set_xticks(ticks, [str(tick) for tick in ticks])
+    right.minorticks_off()
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)

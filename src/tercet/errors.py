@@ -20,7 +20,7 @@
     ├── ForbiddenError             whoever asks may not: the key is not for this model, or not for operators
     ├── SecurityError              the security settings refuse it; `code` is a word in capitals for programs
     │   ├── RateLimitError         too many requests or tokens in a minute, or at one time
-    │   ├── InvalidInputError      an input is longer, deeper or otherwise more than it may be (also a ValueError)
+    │   ├── InvalidInputError      an input is more than it may be: longer, deeper (also a ValueError)
     │   ├── ContentFilteredError   a prompt holds what the filters keep out
     │   ├── ResponseFilteredError  so does an answer
     │   └── GenerationError        the answer failed for a reason that is not the caller's

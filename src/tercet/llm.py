@@ -17,7 +17,6 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeAlias, cast, overload
 
 import numpy as np
@@ -99,8 +98,7 @@ class LLM:
         weights_memory: str | None = None,
         adapters: Mapping[str, str | os.PathLike[str]] | None = None,
     ) -> None:
-        if draft is not None and speculation is None:
-            speculation = "draft"
+        speculation = speculation or (None if draft is None else "draft")
         chosen = (threads, kv_dtype, head, speculation, prefix_cache, weights_memory)
         self.settings: EngineSettings = engine_settings(available_cores(), level, scenario, *chosen)
         self.threads = self.settings.threads
@@ -115,8 +113,7 @@ class LLM:
         drafting = None if draft is None else load_for(resolve(draft), self.settings)
         opened = open_engine(loaded, self.settings, isa, max_context, drafting)
         self._files = loaded.files if drafting is None else (*loaded.files, *drafting.files)
-        self.isa: str = opened.isa
-        self.max_context: int = opened.max_context
+        self.isa, self.max_context = opened.isa, opened.max_context
         self.memory_plan: MemoryPlan | None = opened.memory_plan
         self._kv_cache_bytes: int = opened.kv_cache_bytes
         self._open_engine: Engine | None = opened.engine
@@ -302,16 +299,13 @@ class LLM:
 
     def close(self) -> None:
         """Let go of the weights and the cache. Every later call but this one raises ParameterError."""
-        self._open_engine = None
-        self._kv_cache_bytes, self._files = 0, ()
+        self._open_engine, self._kv_cache_bytes, self._files = None, 0, ()
         self.adapters.close()
 
     def __enter__(self) -> LLM:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     # From prompt to request ---------------------------------------------------------------------

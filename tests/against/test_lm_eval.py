@@ -41,6 +41,8 @@ def llm(tiny_model_file: Path) -> Any:
         yield opened
 
 
+# Python says so when it first compiles one of lm-eval's files.
+@pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
 def test_figures_are_those_of_the_native_runner(
     llm: LLM, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

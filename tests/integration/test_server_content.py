@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from forced_answers import ROUTES, body, code, expected, reasons, tokens_read, told
 from served import Server
 from tercet.security.api_keys import KeyStore
 
@@ -23,18 +24,6 @@ BEFORE, AFTER = "This is very", "talk and no more"
 SAID = f"{BEFORE} harmful {AFTER}"
 MAIL = "anna@example.com"
 UNLIMITED = ("--rate-limit-requests", "none", "--rate-limit-tokens", "none")
-SCHEMA = {"type": "string", "enum": [SAID]}
-
-OPENAI = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
-ROUTES = (
-    *OPENAI,
-    "/chat/completions",
-    "/responses",
-    "/completion",
-    "/completions",
-    "/api/chat",
-    "/api/generate",
-)
 
 
 @pytest.fixture(scope="module")
@@ -99,47 +88,6 @@ def ask(server: Server, keys: dict[str, str]) -> Iterator[Any]:
         client.close()
 
 
-def body(
-    path: str, prompt: str = "Tell me a story.", said: str | None = None, **fields: Any
-) -> dict[str, Any]:
-    """A request of a route; `said` is what the model is made to say."""
-    schema = None if said is None else {"type": "string", "enum": [said]}
-    grammar = None if said is None else f"root ::= {json.dumps(said)}"
-    messages = [{"role": "user", "content": prompt}]
-    told: dict[str, Any]
-    if path.endswith("/chat/completions"):
-        named = {"type": "json_schema", "json_schema": {"name": "said", "schema": schema}}
-        told = {"messages": messages, "max_tokens": 40, "response_format": named if schema else None}
-    elif path.endswith("/responses"):
-        named = {"format": {"type": "json_schema", "name": "said", "schema": schema}}
-        told = {"input": prompt, "max_output_tokens": 40, "text": named if schema else None}
-    elif path == "/v1/completions":
-        told = {"prompt": prompt, "max_tokens": 40, "guided_choice": [said] if said else None}
-    elif path.startswith("/api/"):
-        told = {"prompt": prompt} if path.endswith("generate") else {"messages": messages}
-        told |= {
-            "model": "llama-tercet-tiny",
-            "stream": False,
-            "format": schema,
-            "options": {"num_predict": 40},
-        }
-    else:
-        told = {"prompt": prompt, "n_predict": 40, "grammar": grammar}
-    return {name: value for name, value in {**told, **fields}.items() if value is not None}
-
-
-def code(answer: httpx.Response) -> Any:
-    """The code of an error: OpenAI's word, llama.cpp's number, nothing with Ollama."""
-    error = answer.json()["error"]
-    return error["code"] if isinstance(error, dict) else None
-
-
-def expected(path: str, word: str) -> Any:
-    if path.startswith("/api/"):
-        return None
-    return 400 if path.startswith("/completion") else word
-
-
 @pytest.mark.parametrize("path", ROUTES)
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_prompt_of_the_default_list_is_refused_with_content_filtered(
@@ -162,39 +110,6 @@ def test_an_answer_that_is_whole_is_refused_with_response_filtered(ask: Any, pat
     assert (answer.status_code, code(answer)) == (400, expected(path, "RESPONSE_FILTERED"))
     assert BEFORE not in answer.text
     assert "harmful" not in answer.text
-
-
-def reasons(path: str, text: str) -> set[Any]:
-    """Why a stream says that it has ended, in the words of its route."""
-    found = set()
-    for line in text.splitlines():
-        data = line.removeprefix("data: ")
-        if not data.startswith("{"):
-            continue
-        event = json.loads(data)
-        if path.startswith("/api/"):
-            found.add(event.get("done_reason"))
-        elif path.startswith("/completion"):
-            found.add(event.get("stop_type"))
-        elif path.endswith("/responses"):
-            found.add((event.get("response", {}).get("incomplete_details") or {}).get("reason"))
-        else:
-            found |= {choice["finish_reason"] for choice in event.get("choices", ())}
-    return found - {None}
-
-
-def told(text: str) -> str:
-    """All that a stream says, but for the request that some routes repeat."""
-    events = []
-    for line in text.splitlines():
-        data = line.removeprefix("data: ")
-        if data.startswith("{"):
-            event = json.loads(data)
-            event.pop("generation_settings", None)
-            if isinstance(response := event.get("response"), dict):
-                response.pop("text")
-            events.append(json.dumps(event, ensure_ascii=False))
-    return "\n".join(events)
 
 
 @pytest.mark.parametrize("path", ROUTES)
@@ -338,12 +253,6 @@ def test_prompts_are_redacted_before_the_model_reads_them(ask: Any) -> None:
         assert tokens_read(plain) == tokens_read(redacted)
 
 
-def tokens_read(answer: dict[str, Any]) -> int:
-    return int(
-        answer.get("tokens_evaluated") or answer.get("prompt_eval_count") or answer["usage"]["prompt_tokens"]
-    )
-
-
 def test_a_policy_file_adds_lists_of_other_languages(ask: Any) -> None:
     path = "/v1/completions"
     assert code(ask(path, body(path, "Die Spinnen kommen."), "house")) == "CONTENT_FILTERED"
@@ -366,13 +275,17 @@ def test_flags_and_blocks_are_counted_and_no_text_is_logged(
         ask(path, body(path, HARMFUL))
         ask(path, body(path, said=SAID))
         ask(path, body(path, said=SAID, stream=True))
-        after = admin.get("/security/status").json()
-    change = {
-        reason: after["blocked_by_reason"][reason] - before["blocked_by_reason"][reason]
-        for reason in ("content_filtered", "response_filtered")
-    }
-    assert change == {"content_filtered": 1, "response_filtered": 2}
-    assert after["content_flagged"] > before["content_flagged"]
+
+        def change() -> dict[str, int]:
+            blocked = admin.get("/security/status").json()["blocked_by_reason"]
+            reasons = ("content_filtered", "response_filtered")
+            return {reason: blocked[reason] - before["blocked_by_reason"][reason] for reason in reasons}
+
+        until = time.monotonic() + 20  # a stream has ended for its reader before it has for the server
+        while change() != {"content_filtered": 1, "response_filtered": 2} and time.monotonic() < until:
+            time.sleep(0.05)
+        assert change() == {"content_filtered": 1, "response_filtered": 2}
+        assert admin.get("/security/status").json()["content_flagged"] != before["content_flagged"]
     assert "dangerous information" not in server.log
     assert "very harmful" not in server.log
 

@@ -243,7 +243,7 @@ def test_https_takes_up_certificates_that_change(tmp_path: Path, serve: Callable
         "import tercet.server.settings as s; "
         f"s.ServerSettings.__init__.__kwdefaults__['tls_check_seconds'] = {CHECK_SECONDS}"
     )
-    tls = ("--tls-cert", certificate, "--tls-key", key, "--host", "localhost", "--header-timeout", "0.5")
+    tls = ("--tls-cert", certificate, "--tls-key", key, "--host", "localhost", "--header-timeout", "2")
     server = serve(*tls, first=often)
     assert server.base_url.startswith("https://")
     with server.client(verify=ssl.create_default_context(cafile=str(first[0]))) as one:
@@ -257,7 +257,8 @@ def test_https_takes_up_certificates_that_change(tmp_path: Path, serve: Callable
         assert one.get("/readyz").status_code == 200  # a connection that is open goes on
     old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
-    old.maximum_version = ssl.TLSVersion.TLSv1_1
+    with pytest.warns(DeprecationWarning, match="TLS"):
+        old.maximum_version = ssl.TLSVersion.TLSv1_1
     with (
         socket.create_connection(("localhost", server.port)) as plain,
         pytest.raises((ssl.SSLError, OSError)),

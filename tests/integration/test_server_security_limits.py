@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -84,6 +85,9 @@ def test_what_is_over_a_limit_is_refused_by_its_field(
         ("/completion", {"prompt": "x" * 4097}),
         ("/completion", {"prompt": "x", "n_predict": 1025}),
         ("/completion", {"prompt": "x", "n_cmpl": 5, "n_predict": 1}),
+        ("/tokenize", {"content": "x" * 4097}),
+        ("/detokenize", {"tokens": [5] * 4097}),
+        ("/apply-template", {"messages": [{"role": "user", "content": "x" * 4097}]}),
         ("/api/generate", {"model": "llama-tercet-tiny", "prompt": "x" * 4097}),
         ("/api/chat", {"model": "llama-tercet-tiny", "messages": [{"role": "user", "content": "x" * 4097}]}),
     ],
@@ -134,6 +138,34 @@ def test_requests_in_a_minute(serve: Callable[..., Server]) -> None:
         assert client.post("/tokenize", json={"content": "x"}).status_code == 429
         assert client.get("/health").status_code == 200  # looking is not counted
         assert client.get("/v1/models").status_code == 200
+
+
+def test_a_batch_is_not_counted_and_checked_all_the_same(
+    serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    limits = ("--rate-limit-requests", "2", "--rate-limit-tokens", "30", "--max-parallel-requests", "1")
+    server = serve(*STRICT, *limits, "--batch-dir", tmp_path)
+    lines = [
+        {"custom_id": str(number), "method": "POST", "url": "/v1/completions", "body": body}
+        for number, body in enumerate([*[{**ASK, "max_tokens": 10}] * 6, {**ASK, "max_tokens": 1025}])
+    ]
+    data = "\n".join(json.dumps(line) for line in lines).encode()
+    with server.client() as client:
+        form: Any = {"data": {"purpose": "batch"}, "files": {"file": ("a.jsonl", data)}}
+        uploaded = client.post("/v1/files", **form).json()
+        asked = {
+            "input_file_id": uploaded["id"], "endpoint": "/v1/completions", "completion_window": "24h"
+        }  # fmt: skip
+        batch = client.post("/v1/batches", json=asked).json()
+        assert client.post("/v1/batches", json=asked).status_code == 429  # sending them is counted
+        end = time.monotonic() + 60
+        while batch["status"] != "completed":
+            assert time.monotonic() < end, batch
+            time.sleep(0.05)
+            batch = client.get(f"/v1/batches/{batch['id']}").json()
+        assert (batch["request_counts"]["completed"], batch["request_counts"]["failed"]) == (6, 1)
+        errors = client.get(f"/v1/files/{batch['error_file_id']}/content").json()
+        assert errors["response"]["body"]["error"]["code"] == "INVALID_INPUT"
 
 
 def test_tokens_in_a_minute(serve: Callable[..., Server]) -> None:

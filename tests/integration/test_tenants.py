@@ -129,7 +129,9 @@ def test_other_routes_keep_keys_apart_too(clients: dict[str, httpx.Client]) -> N
 
 def test_time_does_not_tell_what_another_key_has_asked(clients: dict[str, httpx.Client]) -> None:
     alice, bob = clients["alice"], clients["bob"]
-    others, unseen, own = [], [], []
+    others: list[float] = []
+    unseen: list[float] = []
+    own: list[float] = []
     for number in range(NUM_TRIALS):
         prompt = fresh()
         ask(alice, prompt)

@@ -13,9 +13,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("torch", reason="torch (extra 'train') is not installed")
-pytest.importorskip("ray", reason="ray (extra 'ray') is not installed")
-
 from long_results import RecordLongResult
 from small_runs import SETTINGS, VOCABULARY, weights_of, write_corpus
 from tercet.errors import TrainingError
@@ -28,6 +25,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 def test_two_workers_of_ray_are_two_processes(
     tmp_path: Path, record_long_result: RecordLongResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("ray", reason="ray (extra 'ray') is not installed")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     write_corpus(tmp_path / "corpus.jsonl")

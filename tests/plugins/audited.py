@@ -96,3 +96,18 @@ class Audited:
         made = tercet("keys", "create", name, "--role", role, "--keys", self.folder / "keys", "--json")
         key: str = made.data["key"]
         return key
+
+
+def run_batch(client: httpx.Client, lines: list[dict[str, Any]], seconds: float = 30) -> dict[str, Any]:
+    """Upload lines, have them answered, and wait for the end."""
+    content = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    file = client.post(
+        "/v1/files", files={"file": ("lines.jsonl", content)}, data={"purpose": "batch"}
+    ).json()
+    asked = {"input_file_id": file["id"], "endpoint": lines[0]["url"], "completion_window": "24h"}
+    batch: dict[str, Any] = client.post("/v1/batches", json=asked).json()
+    end = time.monotonic() + seconds
+    while batch["status"] not in ("completed", "failed") and time.monotonic() < end:
+        time.sleep(0.02)
+        batch = client.get(f"/v1/batches/{batch['id']}").json()
+    return batch

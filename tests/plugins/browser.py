@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 CHROMIUM = "/usr/bin/chromium"
 PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
 DESK = {"viewport": {"width": 1280, "height": 820}}
-PATIENCE_MS = 15_000
+PATIENCE_MS = 45_000
 
 # A policy violation that no console message tells of would be seen here.
 WATCH_POLICY = """

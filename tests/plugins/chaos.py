@@ -21,64 +21,32 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from served import Server
-from server_load import MAX_TOKENS, Reply, post
+from chaos_replica import Refused, Replica, connected, shuffled_again_and_again
+from server_load import MAX_TOKENS, post
 from server_soak import known_answers
 
-OPTIONS = (
-    *("--max-queued", "8", "--max-concurrent", "8", "--drain", "2"),
-    *("--header-timeout", "2", "--upload-timeout", "2", "--write-timeout", "3"),
-)
-FAULTS = "from tercet.engine.mock import Faults, inject; inject(Faults(die_every={}))"
 DOCUMENTED = frozenset({200, 400, 404, 405, 408, 413, 415, 431, 503, 504})
 """The statuses of docs/guides/serving.md, but for 500: that is a fault of ours, and no other's excuses it."""
 CODES = frozenset({"unavailable", "overloaded"})
 """Of an error in a stream, and of a 503."""
+TOO_SLOW = (408, "upload_timeout")
+"""Another reason to try again."""
 KINDS = frozenset({"kill", "freeze", "terminate", "crowd"})
 PEOPLE, OTHERS = 5, 3
 CROWD = 40
-PATIENCE_SECONDS = 300.0
+PATIENCE_SECONDS = 600.0
 """Of somebody who tries again; a machine may have other things to do."""
 BATCH_ITEMS = 24
 BATCH_SECONDS = 600.0
 ENDED = ("completed", "failed", "expired", "cancelled")
 CUT_OFF = -1
 """Stands for the status of an answer that did not come."""
-
-
-class Replica:
-    """One server, begun again whenever it has ended."""
-
-    def __init__(self, folder: Path, seed: int, lives: tuple[int, int]) -> None:
-        self._folder = folder
-        self._random = random.Random(seed)
-        self._lives = lives
-        self._server: Server | None = None
-        self.in_hand = asyncio.Lock()
-        """Held by whoever does something to it."""
-
-    @property
-    def server(self) -> Server:
-        """The process, or the latest one."""
-        assert self._server is not None
-        return self._server
-
-    async def start(self) -> None:
-        """Begin, with an engine that will die."""
-        fault = FAULTS.format(self._random.randrange(*self._lives))
-        begin = lambda: Server("--batch-dir", self._folder, *OPTIONS, first=fault)  # noqa: E731
-        self._server = await asyncio.to_thread(begin)
-
-    async def end(self, sign: int, status: int) -> None:
-        """End the process, which must come with this exit status."""
-        self.server.process.send_signal(sign)
-        await asyncio.to_thread(self.server.wait, status)
 
 
 class Chaos:
@@ -153,8 +121,8 @@ class Chaos:
         kinds: dict[str, Callable[[Replica, random.Random], Awaitable[None]]] = {
             "kill": self._kill, "freeze": self._freeze, "terminate": self._terminate, "crowd": self._crowd,
         }  # fmt: skip
-        for name in _shuffled_again_and_again(sorted(KINDS), chance):
-            await asyncio.sleep(chance.uniform(*self._pauses))
+        for name in shuffled_again_and_again(sorted(KINDS), chance):
+            await asyncio.sleep(chance.uniform(*self._pauses) * replica.slowness)
             if self._is_over:
                 return
             async with replica.in_hand:
@@ -244,7 +212,7 @@ class Chaos:
         number: int,
         replicas: list[Replica] | None = None,
     ) -> Any:
-        """Ask one replica after the other until there is an answer; None where patience is at its end."""
+        """Ask one replica after the other until there is an answer."""
         end, turn = time.monotonic() + PATIENCE_SECONDS, number
         choice = replicas or self._replicas
         while time.monotonic() < end:
@@ -252,7 +220,7 @@ class Chaos:
             turn += 1
             pause = 0.1
             try:
-                async with httpx.AsyncClient(base_url=replica.server.base_url, timeout=20) as client:
+                async with httpx.AsyncClient(base_url=replica.server.base_url, timeout=60) as client:
                     return await ask(client)
             except httpx.TransportError:
                 self.statuses[CUT_OFF] += 1
@@ -260,8 +228,8 @@ class Chaos:
                 pause = min(refused.retry_after, 1.0)
             self.done["tried again"] += 1
             await asyncio.sleep(pause)
-        self._wrong("no answer for five minutes")
-        return None
+        told = "\n".join([*self.mistakes, *(one.server.log[-2000:] for one in choice)])
+        raise AssertionError(f"no answer in {PATIENCE_SECONDS:.0f} seconds; what there is to say:\n{told}")
 
     async def _whole(self, client: httpx.AsyncClient, body: dict[str, Any]) -> str:
         answer = self._check(await client.post("/v1/completions", json=body))
@@ -296,7 +264,8 @@ class Chaos:
             return response.json()
         error = response.json()["error"]
         retry_after = response.headers.get("retry-after", "")
-        if status != 503 or error["code"] not in CODES or not 1 <= int(retry_after or 0) <= 60:
+        is_now_refused = status == 503 and error["code"] in CODES and 1 <= int(retry_after or 0) <= 60
+        if not is_now_refused and (status, error["code"]) != TOO_SLOW:  # a server that is frozen is slow, too
             self._wrong(f"{status} with Retry-After {retry_after!r}: {error}")
         raise Refused(float(retry_after or 1))
 
@@ -319,13 +288,13 @@ class Chaos:
     async def _half(self, port: int, chance: random.Random) -> int:
         """Sends the beginning of a request and is gone."""
         request = post("/v1/completions", self._long_body())
-        async with _connected(port) as (_, writer):
+        async with connected(port) as (_, writer):
             writer.write(request[: chance.randrange(len(request))])
         return CUT_OFF
 
     async def _leaver(self, port: int, chance: random.Random) -> int:
         """Leaves in the middle of a stream."""
-        async with _connected(port) as (reply, writer):
+        async with connected(port) as (reply, writer):
             writer.write(post("/v1/completions", self._long_body()))
             status = await reply.head()
             for _ in range(chance.randrange(20)):
@@ -335,7 +304,7 @@ class Chaos:
     async def _dripper(self, port: int, chance: random.Random) -> int:
         """Sends a body drop by drop."""
         body = self._long_body()
-        async with _connected(port) as (reply, writer):
+        async with connected(port) as (reply, writer):
             writer.write(post("/v1/completions", b"", length=len(body)))
             answer = asyncio.ensure_future(reply.head())
             for byte in body:
@@ -348,7 +317,7 @@ class Chaos:
 
     async def _non_reader(self, port: int, chance: random.Random) -> int:
         """Asks for much and takes nothing."""
-        async with _connected(port) as (reply, writer):
+        async with connected(port) as (reply, writer):
             writer.write(post("/v1/completions", self._long_body()))
             status = await reply.head()
             await asyncio.sleep(2 * chance.random())
@@ -357,7 +326,7 @@ class Chaos:
     async def _nonsense(self, port: int, chance: random.Random) -> int:
         """Sends what is no request."""
         body = chance.choice([b"{", b"[]", b"\xff", b'{"prompt": 5}', b"[" * 50_000, b" " * (5 << 20)])
-        async with _connected(port) as (reply, writer):
+        async with connected(port) as (reply, writer):
             writer.write(post(chance.choice(["/v1/completions", "/v1/nothing"]), body))
             return await reply.head()
 
@@ -428,27 +397,3 @@ class Chaos:
             return response.text
 
         return get
-
-
-class Refused(Exception):  # noqa: N818
-    """Not now."""
-
-    def __init__(self, retry_after: float) -> None:
-        super().__init__(retry_after)
-        self.retry_after = retry_after
-
-
-@contextlib.asynccontextmanager
-async def _connected(port: int) -> Any:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
-    try:
-        yield Reply(reader), writer
-    finally:
-        writer.transport.abort()
-
-
-def _shuffled_again_and_again(kinds: list[str], chance: random.Random) -> Iterator[str]:
-    """Each kind once in every round, so that a short play has them all."""
-    while True:
-        chance.shuffle(kinds)
-        yield from kinds

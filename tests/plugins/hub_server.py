@@ -1,7 +1,8 @@
-"""A small stand-in for the Hugging Face Hub on this machine: what a model consists of, and its files.
+"""A small stand-in for the Hugging Face Hub on this machine: what a repository consists of, and its files.
 
     with HubServer() as hub:
         commit = hub.add("org/name", {"config.json": b"{}", "model.safetensors": b"..."})
+        hub.add("datasets/org/name", {"train.jsonl": b"..."})
         hub.url                       # for HF_ENDPOINT
         hub.requests                  # what was asked
 
@@ -51,6 +52,8 @@ class Repository:
     status: int = 200
     error_code: str = ""
     token: str | None = None
+    gated: bool = False
+    """Everybody sees the listing, nobody gets the files."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,9 @@ class HubServer:
         handler = type("Handler", (_Handler,), {"hub": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        port = self._server.server_address[1]
+        self.url, self.cdn = f"http://127.0.0.1:{port}", f"http://localhost:{port}"
+        """Two hosts: the client asks for what a file is at the Hub alone."""
 
     def __enter__(self) -> HubServer:
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
@@ -130,13 +135,19 @@ class _Handler(BaseHTTPRequestHandler):
         if self.hub.answer is not None:
             self._send(200, self.hub.answer, {})
             return
-        parts = path.strip("/").split("/")
-        if parts[:2] == ["api", "models"] and len(parts) >= 4:
-            self._listing("/".join(parts[2:4]), parts[4:])
-        elif len(parts) >= 5 and parts[2] == "resolve":
-            self._resolve("/".join(parts[:2]), parts[3], "/".join(parts[4:]))
-        elif parts[0] == "cdn":
-            self._file("/".join(parts[1:3]), parts[3], "/".join(parts[4:]))
+        first, *parts = path.strip("/").split("/")
+        if first == "api" and parts[:1] == ["models"]:
+            parts = parts[1:]
+        elif first not in ("api", "cdn"):
+            parts = [first, *parts]
+        length = 3 if parts[:1] == ["datasets"] else 2
+        name, rest = "/".join(parts[:length]), parts[length:]
+        if first == "api" and len(parts) >= length:
+            self._listing(name, rest)
+        elif first == "cdn":
+            self._file(name, rest[0], "/".join(rest[1:]))
+        elif len(rest) >= 3 and rest[0] == "resolve":
+            self._resolve(name, rest[1], "/".join(rest[2:]))
         else:
             self._error(404, "", "not found")
 
@@ -170,12 +181,16 @@ class _Handler(BaseHTTPRequestHandler):
             size = len(content) if size is None else size
             siblings.append({"rfilename": path, "size": size, "blobId": blob} | ({"lfs": lfs} if lfs else {}))
             tree.append({"type": "file", "path": path, "size": size, "oid": blob})
+        spelled = spelled.removeprefix("datasets/")
         answer = {"id": spelled, "modelId": spelled, "sha": commit, "siblings": siblings, "private": False}
         self._send(200, json.dumps(tree if rest[:1] == ["tree"] else answer).encode(), {})
 
     def _resolve(self, name: str, revision: str, path: str) -> None:
         repository = self._repository(name)
         if repository is None:
+            return
+        if repository.gated:
+            self._error(403, "GatedRepo", "Access to this repository is restricted")
             return
         commit = repository.revisions.get(revision, revision)
         content = repository.commits.get(commit, {}).get(path)
@@ -188,7 +203,7 @@ class _Handler(BaseHTTPRequestHandler):
         if lfs is None:
             self._file(name, commit, path, headers)
         else:  # large files lie elsewhere
-            where = f"/cdn/{name}/{commit}/{path}"
+            where = f"{self.hub.cdn}/cdn/{name}/{commit}/{path}"
             self._send(302, b"", headers | {"Location": where, "X-Linked-Size": str(len(content))})
 
     def _file(self, name: str, commit: str, path: str, headers: dict[str, str] | None = None) -> None:

@@ -38,10 +38,7 @@ def hold_connections(serve: Callable[..., Server], count: int) -> dict[str, floa
     try:
         with contextlib.ExitStack() as stack:
             held = [stack.enter_context(connected(server)) for _ in range(count)]
-            end = time.monotonic() + 60
-            while open_files(server) < before[0] + count:
-                assert time.monotonic() < end, f"{open_files(server)} files are open, of {count} connections"
-                time.sleep(0.02)
+            wait_for_files(server, lambda number: number >= before[0] + count)
             with connected(server) as one_more:
                 one_more.sendall(QUESTION)
                 refusal = one_more.recv(4096)
@@ -57,10 +54,7 @@ def hold_connections(serve: Callable[..., Server], count: int) -> dict[str, floa
                 connection.sendall(QUESTION)
             for connection in held[:-1]:
                 assert connection.recv(4096).startswith(b"HTTP/1.1 200")
-        end = time.monotonic() + 60
-        while open_files(server) > before[0] + 4:
-            assert time.monotonic() < end, "connections that were closed are held"
-            time.sleep(0.02)
+        wait_for_files(server, lambda number: number <= before[0] + 4)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     with connected(server) as again:
@@ -74,13 +68,21 @@ def hold_connections(serve: Callable[..., Server], count: int) -> dict[str, floa
 
 
 def connected(server: Server) -> socket.socket:
-    """A connection that waits for a minute at most."""
-    return socket.create_connection(("127.0.0.1", server.port), 60)
+    """A connection that waits for minutes at most: ten thousand answers take a while."""
+    return socket.create_connection(("127.0.0.1", server.port), 300)
 
 
 def open_files(server: Server) -> int:
     """How many files and connections the server has open."""
     return sum(1 for _ in Path(f"/proc/{server.pid}/fd").iterdir())
+
+
+def wait_for_files(server: Server, is_right: Callable[[int], bool]) -> None:
+    """Wait until the server has as many open as it should."""
+    end = time.monotonic() + 300
+    while not is_right(number := open_files(server)):
+        assert time.monotonic() < end, f"the server has {number} files and connections open"
+        time.sleep(0.1)
 
 
 def resident_bytes(server: Server) -> int:

@@ -26,8 +26,8 @@ from program import command, environment
 if TYPE_CHECKING:
     import httpx
 
-START_SECONDS = 60
-STOP_SECONDS = 30
+START_SECONDS = 240
+STOP_SECONDS = 90
 
 
 class Server:

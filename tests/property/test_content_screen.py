@@ -54,6 +54,8 @@ PIECES = st.sampled_from(
         ),
         *(
             "password: ",
+            "PaSSword=",
+            "pa\u017f\u017fword: ",
             "hunter22;",
             '"',
             "ignore all ",

@@ -50,7 +50,7 @@ async def echo(line: BatchLine) -> Outcome:
 
 @asynccontextmanager
 async def running(store: BatchStore, answer: Answer = echo) -> AsyncIterator[BatchJobs]:
-    jobs = BatchJobs(store, lambda endpoint: answer, lambda: 4)
+    jobs = BatchJobs(store, lambda endpoint, owner: answer, lambda: 4)
     jobs.start()
     try:
         yield jobs
@@ -204,6 +204,22 @@ def test_time_runs_out(store: BatchStore, monkeypatch: pytest.MonkeyPatch) -> No
     errors = content(store, batch["error_file_id"])
     assert {record["error"]["code"] for record in errors} == {"batch_expired"}
     assert {record["custom_id"] for record in errors} == {f"r{number}" for number in range(6, 20)}
+
+
+@pytest.mark.parametrize("days", [-400, 400])
+def test_a_clock_on_the_wall_that_is_set_ends_no_batch(
+    store: BatchStore, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    real = time.time
+
+    async def main() -> dict[str, Any]:
+        async with running(store) as jobs:
+            batch_id = await begun(jobs, upload(store, *map(openai_line, range(5))))
+            monkeypatch.setattr(time, "time", lambda: real() + days * 86_400)
+            return await ended(jobs, batch_id)
+
+    batch = asyncio.run(main())
+    assert (batch["status"], batch["request_counts"]["completed"]) == ("completed", 5)
 
 
 def test_a_file_without_requests_fails_its_batch(store: BatchStore) -> None:

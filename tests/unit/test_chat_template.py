@@ -202,7 +202,7 @@ def test_a_template_may_refuse(tokenizer: Tokenizer) -> None:
         ("{{ cycler.__init__.__globals__ }}", "undefined"),
         ("{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}", "fuel"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion"),
-        ("{{ 'x' * 10000000000 }}", "too large"),
+        ("{{ 'x' * 10000000000 }}", "too large|out of fuel"),
         ("{{ messages[0].content + 1 }}", "operation"),
     ],
 )

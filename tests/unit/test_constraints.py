@@ -335,3 +335,12 @@ def test_masks_are_fast_with_a_large_vocabulary() -> None:
         constraint.accept(token)
     assert constraint.is_finished
     assert constraint.seconds_per_token < 0.002
+
+
+@pytest.mark.parametrize(
+    "schema", ['{"const": NaN}', '{"minimum": -Infinity}', '{"maximum": 1e999}', '{"const": "\\ud800"}']
+)
+def test_a_schema_that_only_python_reads_is_refused(tokenizer: Tokenizer, schema: str) -> None:
+    """Found by fuzzing: what Python takes for JSON and llguidance does not was an error of ours."""
+    with pytest.raises(constraints.ConstraintError):
+        compile_constraint(ConstraintSpec("json_schema", schema), tokenizer)

@@ -11,11 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from random_adapters import random_adapter, write_adapter
 from tercet import LLM, _core
 from tercet.engine.opening import load_for, open_engine
 from tercet.errors import FormatError, ParameterError, TercetError, UnavailableError
 from tercet.formats.mapped_file import MappedFile, guarded_files
+from tercet.formats.safetensors import SafetensorsFile
 from tercet.models.registry import resolve
+from tiny_models import TINY_CONFIG
 
 PAGE = os.sysconf("SC_PAGESIZE")
 NUM_BYTES = 8 * PAGE + 100
@@ -88,6 +91,7 @@ DEATH = """
 import os, signal, sys
 from pathlib import Path
 from tercet.formats.mapped_file import MappedFile, guarded_files
+from tercet.formats.safetensors import SafetensorsFile
 path, other = Path(sys.argv[1]), Path(sys.argv[1] + "2")
 other.write_bytes(b"1" * 100000)
 {before}
@@ -148,6 +152,26 @@ def test_a_model_cut_off_in_use_fails_its_requests_and_nothing_else(model: Path)
             assert llm.is_damaged
         assert llm.engine.pool.num_owned == 0
         assert other.generate("Once upon a time", max_tokens=5, temperature=0).text == expected
+
+
+def test_an_adapter_cut_off_is_refused_while_it_is_read_and_not_needed_afterwards(
+    tiny_model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_adapter(tmp_path / "adapter", random_adapter(TINY_CONFIG, rank=64))
+    weights = folder / "adapter_model.safetensors"
+    with LLM(tiny_model_file, adapters={"voice": folder}) as llm:
+        expected = llm.generate([1, 2, 3], adapter="voice", max_tokens=5, temperature=0).token_ids
+        opened = SafetensorsFile.__init__
+
+        def cut_off_when_opened(self: SafetensorsFile, path: Path) -> None:
+            opened(self, path)
+            truncate(Path(path), 4096)
+
+        monkeypatch.setattr(SafetensorsFile, "__init__", cut_off_when_opened)
+        with pytest.raises(FormatError, match="become shorter"):
+            llm.adapters.load("voice", folder)
+        assert weights.stat().st_size == 4096
+        assert llm.generate([1, 2, 3], adapter="voice", max_tokens=5, temperature=0).token_ids == expected
 
 
 def test_a_model_cut_off_while_it_is_opened_is_refused(model: Path) -> None:

@@ -47,7 +47,7 @@ LINES = "\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS)
         ("a.csv", 'prompt,answer\nWho?,"Nobody, 東京."\nWhy?,So.\n'),
         ("a.csv", '\ufeffprompt;answer\r\nWho?;Nobody, 東京.\r\n\r\nWhy?;So.\r\n'),
         ("a.tsv", "prompt\tanswer\nWho?\tNobody, 東京.\nWhy?\tSo."),
-        ("a.jsonl.gz", gzip.compress(LINES.encode())),
+        ("a.jsonl.gz", gzip.compress(LINES.encode(), mtime=0)),
         ("a.json.xz", lzma.compress(json.dumps(ROWS).encode())),
         ("a.csv.bz2", bz2.compress(b"prompt,answer\nWho?,\"Nobody, \xe6\x9d\xb1\xe4\xba\xac.\"\nWhy?,So.")),
     ],
@@ -99,7 +99,7 @@ def test_a_row_is_named_where_it_stands(tmp_path: Path) -> None:
         ("a.csv", "a,a\n1,2\n", "two columns have the same name"),
         ("a.csv", b"a,b\n1,\xe9\n", r"line 2 is not UTF-8 text: byte 2 is 0xe9.*iconv"),
         ("a.jsonl.gz", b"not packed", r"not a whole \.gz file"),
-        ("a.jsonl.gz", gzip.compress(LINES.encode())[:-12], r"not a whole \.gz file"),
+        ("a.jsonl.gz", gzip.compress(LINES.encode(), mtime=0)[:-12], r"not a whole \.gz file"),
         ("a.jsonl.xz", lzma.compress(LINES.encode())[:-12], r"not a whole \.xz file"),
         ("a.parquet", b"PAR1", "no whole Parquet file"),
         ("a.docx", b"PK", r"no kind that holds rows.*\.jsonl"),
@@ -157,3 +157,23 @@ def test_tables_of_other_libraries() -> None:
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame({"question": ["a?", "b?"], "answer": [1, None]})
     assert [row.fields()["question"] for row in open_source(frame).rows] == ["a?", "b?"]
+
+
+def test_folders_that_datasets_saved(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets", reason="the package datasets is not installed")
+    saved = datasets.Dataset.from_list(ROWS)
+    saved.save_to_disk(tmp_path / "one")
+    datasets.DatasetDict({"train": saved, "test": saved.select([1])}).save_to_disk(tmp_path / "splits")
+    found = list(open_source(tmp_path / "one").rows)
+    assert [row.fields() for row in found] == ROWS
+    assert found[1].place.endswith("one, row 2")
+    assert [row.fields() for row in open_source(tmp_path / "splits", split="test").rows] == ROWS[1:]
+    with pytest.raises(ParameterError, match="splits has no split 'dev'; it has train, test"):
+        open_source(tmp_path / "splits", split="dev")
+    for table in (tmp_path / "one").glob("*.arrow"):
+        table.write_bytes(table.read_bytes()[:100])
+    with pytest.raises(FormatError, match="one is no whole data set of `datasets`"):
+        open_source(tmp_path / "one")
+    (tmp_path / "one" / "state.json").write_bytes(b"{")
+    with pytest.raises(FormatError, match="one is no whole data set of `datasets`"):
+        open_source(tmp_path / "one")

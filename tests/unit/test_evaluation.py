@@ -56,7 +56,7 @@ def test_json_lines(tmp_path: Path, suffix: str, pack: object) -> None:
         ("a.jsonl", b"[1]", FormatError, "the text is list"),
         ("a.txt.xz", b"no", FormatError, "not a whole .xz file"),
         ("a.txt.gz", b"no", FormatError, "not a whole .gz file"),
-        ("a.txt.gz", gzip.compress(b"much text")[:-9], FormatError, "not a whole .gz file"),
+        ("a.txt.gz", gzip.compress(b"much text", mtime=0)[:-9], FormatError, "not a whole .gz file"),
     ],
 )
 def test_wrong_files(tmp_path: Path, name: str, content: bytes, error: type[Exception], message: str) -> None:

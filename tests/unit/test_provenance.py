@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from tercet.errors import (
     UntrustedModelError,
 )
 from tercet.llm import LLM
+from tercet.models import provenance
 from tercet.models.loading import load_model
 from tercet.models.provenance import ModelTrust, check_provenance, make_manifest, read_key
 from tercet.models.registry import resolve
@@ -169,6 +171,25 @@ def test_a_manifest_of_others_says_nothing_of_this_file(model: Path, tiny_model_
 def test_settings_that_mean_nothing_are_refused(environment: Mapping[str, str]) -> None:
     with pytest.raises(ParameterError, match="TERCET_MODEL_TRUST"):
         ModelTrust.from_environment(environment)
+
+
+OPENS = re.compile(r"\b(?:HuggingFaceFolder|SafetensorsFile|TercetFile|GgufFile|open_gguf)\(")
+ASKED_BEFORE = {
+    "models/gguf_source.py": "a part of load_model",
+    "cli/description.py": "shows what load_model has opened",
+    "cli/containers.py": "shows what a file says of itself, and runs nothing of it",
+}
+
+
+def test_whoever_opens_a_container_asks_first() -> None:
+    package = Path(provenance.__file__).parents[1]
+    modules = [path for path in package.rglob("*.py") if "formats" not in path.parts]
+    openers = {
+        path.relative_to(package).as_posix()
+        for path in modules
+        if OPENS.search(text := path.read_text(encoding="utf-8")) and "check_provenance(" not in text
+    }
+    assert openers == set(ASKED_BEFORE)
 
 
 # Signatures -----------------------------------------------------------------------------------------

@@ -129,9 +129,14 @@ def test_what_is_counted() -> None:
     now[0] += 1_800
     events.emit("request.blocked", "c_3", reason="rate_limit")
     events.emit("request.blocked", "", reason="unauthenticated")
+    for _ in range(2):
+        events.emit("content.redacted", "c_1", secret=2, email=1)
+    events.emit("content.flagged", "c_1", injection=1)
     found = counts.summary()
     assert (found["unique_clients"], found["requests_processed"], found["requests_blocked"]) == (3, 3, 3)
     assert set(found["blocked_by_reason"]) == set(REASONS)
+    assert found["content_redacted"] == {"secret": 4, "email": 2}
+    assert found["content_flagged"] == {"injection": 1}
     assert found["blocked_by_reason"]["rate_limit"] == 2
     assert counts.blocked_last_hour == 3
     now[0] += 1_800

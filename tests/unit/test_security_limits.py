@@ -15,13 +15,15 @@ from tercet.sampling.params import SamplingParams
 from tercet.security import rate_limits
 from tercet.security import request_limits as checks
 from tercet.security.config import SecurityConfig
+from tercet.security.identity import ANONYMOUS, LOCAL, Caller
 from tercet.security.parallel import ParallelLimits
 from tercet.security.rate_limits import RateLimits
+from tercet.server.middleware.limits import client_of
 from tercet.service.guard import Guard, Quota, current_allowance
 from tercet.service.request import GenerationRequest
 
 STRICT = SecurityConfig()
-LOCAL = SecurityConfig.local()
+OPEN = SecurityConfig.local()
 
 
 class Clock:
@@ -283,7 +285,7 @@ def test_a_request_that_asks_for_more_is_refused_by_its_field(values: dict[str, 
     with pytest.raises(InvalidInputError) as refused:
         Guard(STRICT).allowance("a").check(GenerationRequest(**values), length)
     assert refused.value.param == field
-    Guard(LOCAL).allowance("a").check(GenerationRequest(**values), length)
+    Guard(OPEN).allowance("a").check(GenerationRequest(**values), length)
 
 
 def test_a_request_at_its_limits_is_let_in() -> None:
@@ -333,5 +335,43 @@ def test_a_quota_holds_in_place_of_the_settings() -> None:
         allowance.take_tokens(1)
     with allowance.place(), pytest.raises(RateLimitError), guard.allowance("a", quota).place():
         pass
-    assert Guard(LOCAL).allowance("a", quota).counts_tokens  # where nobody else has a limit, too
-    assert not Guard(LOCAL).allowance("a").counts_tokens
+    assert Guard(OPEN).allowance("a", quota).counts_tokens  # where nobody else has a limit, too
+    assert not Guard(OPEN).allowance("a").counts_tokens
+
+
+# Who is counted ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("caller", "address", "client"),
+    [
+        (Caller(key_id="0123456789ab"), "10.0.0.1", "key:0123456789ab"),
+        (LOCAL, "127.0.0.1", "key:local"),
+        (ANONYMOUS, "10.0.0.1", "address:10.0.0.1"),
+        (ANONYMOUS, "::ffff:10.0.0.1", "address:10.0.0.1"),
+        (ANONYMOUS, "2001:db8:1:2:3:4:5:6", "address:2001:db8:1:2::/64"),
+        (ANONYMOUS, "2001:db8:1:2:ffff::1", "address:2001:db8:1:2::/64"),
+        (ANONYMOUS, "fe80::1%eth0", "address:fe80::/64"),
+        (ANONYMOUS, None, "address:local"),
+    ],
+)
+def test_a_client_is_its_key_or_its_address(caller: Caller, address: str | None, client: str) -> None:
+    assert client_of(caller, {"client": None if address is None else (address, 1)}) == client
+
+
+def test_redis_sees_no_name_of_a_client() -> None:
+    seen: list[object] = []
+
+    class Listening(Gone):
+        def hit(self, *arguments: object, **values: object) -> bool:
+            seen.extend(arguments)
+            raise ConnectionError
+
+    limits = RateLimits("memory", "open")
+    limits._shared = {"requests": Listening(), "tokens": Gone()}  # type: ignore[dict-item]
+    limits.take("requests", "address:203.0.113.9", 1, 10)
+    assert len(seen) == 2
+    assert "203.0.113.9" not in str(seen)
+    one, other = (RateLimits("redis://:secret@127.0.0.1:9/0", "open")._secret for _ in range(2))
+    assert one == other  # or servers that share a database would count apart
+    assert RateLimits()._secret != RateLimits()._secret

@@ -12,7 +12,6 @@ import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,15 +24,13 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route, WebSocketRoute
 
+from empty_server import application, asked, bearer
 from tercet.errors import ParameterError, StorageError
-from tercet.monitoring.metrics import ServiceMetrics
 from tercet.security.api_keys import KeyStore
 from tercet.security.identity import ANONYMOUS, LOCAL, Caller, current_caller
 from tercet.server.access import Access
-from tercet.server.app import create_app
 from tercet.server.authorization import ADMIN_PATHS, PAGE_FOLDER, USER_PATHS, RoleTable, every_route
 from tercet.server.middleware.authentication import Authentication
-from tercet.server.middleware.origin import Origin, checked_origin, host_name
 from tercet.server.serving import listen
 from tercet.server.settings import ServerSettings
 
@@ -62,35 +59,14 @@ def admin(store: KeyStore) -> str:
     return store.create("operator", role="admin")[0]
 
 
-def application(settings: ServerSettings) -> FastAPI:
-    service: Any = SimpleNamespace(state="ready", metrics=ServiceMetrics(), observe=lambda observer: None)
-    return create_app(service, settings)
-
-
 @pytest.fixture
 def app(store: KeyStore, user: str, admin: str) -> FastAPI:
     return application(ServerSettings(keys_file=store.path))
 
 
-def asked(app: Any, method: str, path: str, headers: dict[str, str] | None = None) -> httpx.Response:
-    """The answer of the application, or 500 where it raises for want of a model."""
-
-    async def ask() -> httpx.Response:
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-            body = b"{}" if method == "POST" else None
-            return await client.request(method, path, headers=headers, content=body)
-
-    return asyncio.run(ask())
-
-
 def addresses(app: FastAPI) -> Iterator[tuple[Any, str]]:
     for route in every_route(app.routes):
         yield route, re.sub(r"\{[^}]*\}", "x", str(getattr(route, "path", "/")))
-
-
-def bearer(key: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {key}"}
 
 
 # Every route --------------------------------------------------------------------------------------------
@@ -138,7 +114,6 @@ def test_what_is_added_later_is_closed_too(app: FastAPI, user: str, admin: str) 
     app.include_router(router)
     app.router.routes.append(Mount("/mounted", Starlette(routes=[Route("/inner", words)])))
     app.router.routes.append(Route("/plain", words))
-    app.state.roles = RoleTable(app.routes)
     for path in ("/added/route", "/mounted/inner", "/plain"):
         statuses = [
             asked(app, "GET", path, headers).status_code for headers in ({}, bearer(user), bearer(admin))
@@ -149,7 +124,6 @@ def test_what_is_added_later_is_closed_too(app: FastAPI, user: str, admin: str) 
 
 def test_a_websocket_is_closed_before_it_opens(app: FastAPI, user: str) -> None:
     app.router.routes.append(WebSocketRoute("/socket", lambda socket: socket.accept()))
-    app.state.roles = RoleTable(app.routes)
     for headers in (
         [],
         [(b"authorization", b"Bearer wrong")],
@@ -176,7 +150,7 @@ async def said_to(app: Any, scope: dict[str, Any]) -> list[Any]:
 def test_operators_routes_take_an_admins_key(app: FastAPI, user: str, admin: str) -> None:
     for route, path in addresses(app):
         is_admins = route.path in ADMIN_PATHS
-        for method in route.methods:
+        for method in () if path.startswith(PAGE_FOLDER) else route.methods:
             answer = asked(app, method, path, bearer(user))
             assert (answer.status_code == 403) is is_admins, path
             if is_admins and method != "HEAD":
@@ -344,120 +318,3 @@ def test_the_caller_is_known_to_whatever_runs_for_the_request(store: KeyStore) -
     asked(door, "GET", "/", bearer(key))
     assert seen == [record.caller] * 3
     assert current_caller() is LOCAL
-
-
-# Names and origins --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("host", "status"),
-    [
-        ("127.0.0.1:8080", 200),
-        ("[::1]:8080", 200),
-        ("192.168.1.4", 200),
-        ("localhost:1", 200),
-        ("LocalHost.", 200),
-        ("app.localhost", 200),
-        ("tercet", 200),
-        ("good.example", 200),
-        ("GOOD.example:443", 200),
-        ("a.b.inside.example", 200),
-        ("evil.example", 403),
-        ("notgood.example", 403),
-        ("good.example.evil.example", 403),
-        ("inside.example.evil", 403),
-        ("127.0.0.1.evil.example", 403),
-        ("evil.example:80:80", 403),
-        ("good.example@evil.example", 403),
-        ("a b", 403),
-    ],
-)
-def test_only_our_own_names_are_answered(host: str, status: int) -> None:
-    """DNS rebinding: a stranger's name that leads here is refused."""
-    app = application(ServerSettings(allowed_hosts=("good.example", ".inside.example")))
-    answer = asked(app, "GET", "/version", {"Host": host})
-    assert answer.status_code == status
-    if status == 403:
-        assert answer.json()["error"]["code"] == "unknown_host"
-
-
-def test_with_keys_any_name_is_good_unless_some_are_listed(store: KeyStore, user: str) -> None:
-    headers = {"Host": "api.example"} | bearer(user)
-    app = application(ServerSettings(keys_file=store.path))
-    assert asked(app, "GET", "/version", headers).status_code == 200
-    for changes in ({"allowed_hosts": ("other.example",)}, {"allow_unauthenticated": True}):
-        settings = ServerSettings(keys_file=store.path, **changes)  # type: ignore[arg-type]
-        assert asked(application(settings), "GET", "/version", headers).status_code == 403
-
-
-@pytest.mark.parametrize(
-    ("origin", "status"),
-    [
-        ("http://127.0.0.1:8080", 200),
-        ("https://127.0.0.1:8080", 200),
-        ("https://page.example", 200),
-        ("http://page.example", 403),
-        ("http://127.0.0.1:8081", 403),
-        ("http://127.0.0.1", 403),
-        ("https://page.example.evil.example", 403),
-        ("null", 403),
-        ("", 403),
-    ],
-)
-@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
-def test_pages_of_strangers_may_not_use_the_server(origin: str, status: int, method: str) -> None:
-    app = application(ServerSettings(cors_origins=("https://page.example",)))
-    headers = {"Host": "127.0.0.1:8080", "Origin": origin}
-    answer = asked(app, method, "/version", headers)
-    assert (answer.status_code == 403) is (status == 403)
-    allowed = answer.headers.get("access-control-allow-origin")
-    assert allowed == ("https://page.example" if origin == "https://page.example" else None)
-
-
-def test_cors_is_off_by_default() -> None:
-    headers = {"Origin": "https://page.example", "Access-Control-Request-Method": "POST"}
-    answer = asked(application(ServerSettings()), "OPTIONS", "/v1/chat/completions", headers)
-    assert answer.status_code == 403
-    assert not [name for name in answer.headers if name.startswith("access-control")]
-
-
-def test_a_page_that_may_come_asks_first_without_a_key(store: KeyStore, user: str) -> None:
-    app = application(ServerSettings(keys_file=store.path, cors_origins=("https://page.example",)))
-    origin = {"Origin": "https://page.example"}
-    wanted = {
-        "Access-Control-Request-Method": "POST",
-        "Access-Control-Request-Headers": "authorization, content-type",
-    }
-    first = asked(app, "OPTIONS", "/v1/chat/completions", origin | wanted)
-    assert first.status_code == 204
-    assert first.headers["access-control-allow-headers"] == "authorization, content-type"
-    assert "POST" in first.headers["access-control-allow-methods"]
-    assert "access-control-allow-credentials" not in first.headers
-    then = asked(app, "GET", "/version", origin | bearer(user))
-    assert (then.status_code, then.headers["vary"]) == (200, "Origin")
-    refused = asked(app, "GET", "/version", origin)
-    assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, origin["Origin"])
-
-
-def test_any_page_may_come_where_that_is_said() -> None:
-    app = application(ServerSettings(cors_origins=("*",)))
-    answer = asked(app, "GET", "/version", {"Origin": "null"})
-    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "null")
-
-
-@pytest.mark.parametrize("text", ["page.example", "https://", "https://a/b", "https://a?b", "null", ""])
-def test_an_origin_is_written_as_browsers_do(text: str) -> None:
-    with pytest.raises(ParameterError, match="an origin is"):
-        checked_origin(text)
-    assert checked_origin("HTTPS://Page.Example/") == "https://page.example"
-
-
-def test_a_host_that_is_none_is_no_name() -> None:
-    assert [host_name(host) for host in ("", "a.b.", "[::1]:80", "a/b", "a\n")] == [
-        "",
-        "a.b",
-        "[::1]",
-        None,
-        None,
-    ]
-    assert Origin(lambda *_: None, (), (), any_host=False)._is_good_host("x.example") is False  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tercet.engine.result import GenerationResult
 from tercet.errors import DeadlineError, ParameterError, TercetError, UnavailableError
 from tercet.monitoring.catalogue import CATALOGUE, token_buckets
 from tercet.monitoring.metrics import Histogram, ServiceMetrics
+from tercet.security.counts import SecurityCounts
 from tercet.service.request import GenerationRequest
 from tercet.service.service import Service
 from tercet.service.settings import ServiceSettings
@@ -154,11 +156,20 @@ def test_every_request_is_accounted_for_however_it_ends(tiny_model_file: Path) -
     run(work())
 
 
+def security_counts() -> SecurityCounts:
+    """What a server counts besides."""
+    counts = SecurityCounts(time.monotonic)
+    counts.configuration = {"profile": "strict", "max_choices": 4, "max_input_length": None}
+    counts.content["redacted", "secret"] += 1
+    return counts
+
+
 def test_the_text_has_every_metric_of_the_catalogue_with_its_type(tiny_model_file: Path) -> None:
     async def work() -> None:
         async with Service(settings(tiny_model_file)) as service:
             await (await service.submit(asked())).result()
             service.metrics.count_http(200)
+            service.metrics.security = security_counts()
             body, content_type = service.metrics.render()
             text = body.decode()
             assert content_type.startswith("text/plain; version=")

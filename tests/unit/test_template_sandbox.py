@@ -207,6 +207,6 @@ def test_a_process_that_cannot_start_is_explained(monkeypatch: pytest.MonkeyPatc
 
 def test_output_that_is_too_long_is_refused() -> None:
     with pytest.raises(FormatError, match=r"it writes 5000000 characters, and may write 4194344"):
-        template_sandbox.render_template("{{ x }}" * 5, {"x": "a" * 1_000_000}, 1000, 10)
+        template_sandbox.render_template("{{ x }}" * 5, {"x": "a" * 1_000_000}, 1_000_000, 10)
     with pytest.raises(ParameterError, match=r"^never$"):
         template_sandbox.render_template("{{ raise_exception('never') }}", {}, 1000, 10)

@@ -138,3 +138,13 @@ def test_long_arguments_take_linear_time() -> None:
     assert (text, len(calls)) == ("", 1)
     odd = json.dumps({"id": "x" * 300_000, "name": "f"})
     assert parsed([odd[i : i + 7] for i in range(0, len(odd), 7)]) == ("", [("f", "{}")])
+
+
+@pytest.mark.parametrize("name", ['{"name": "f"}', '["f"]', "1", "null", "true"])
+def test_a_name_that_is_no_string_makes_no_call(name: str) -> None:
+    """Found by fuzzing: a name that cannot be looked up ended the request with an error of ours."""
+    answer = f'[TOOL_CALLS] [{{"name": {name}, "arguments": {{}}}}]'
+    parser = ToolCallParser(TOOLS)
+    deltas = [*parser.push(answer), *parser.finish()]
+    assert deltas
+    assert all(isinstance(delta, ContentDelta) for delta in deltas)

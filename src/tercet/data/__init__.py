@@ -1,7 +1,8 @@
 """Data sets as people have them -> examples to train on: token ids with a loss mask.
 
     sources       a file, a folder, a name on the Hub or rows in memory -> rows with their places;
-                  `files`, `json_files`, `tables` and `hub` do the reading
+                  `files`, `json_files`, `tables` and `hub` do the reading (`hub_files`
+                  chooses, `hub_errors` explains)
     rows          a row, and what is said of one that is bad
     shapes        a row -> a conversation, a text or segments; `messages` reads the turns
     encoding      chat template, tokens, loss mask

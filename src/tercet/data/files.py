@@ -19,7 +19,7 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO, cast
 
 from tercet.data.json_files import read_json, read_json_lines
@@ -27,7 +27,7 @@ from tercet.data.rows import Row, RowError, just
 from tercet.data.tables import read_parquet
 from tercet.errors import FormatError, StorageError, TrainingError
 
-__all__ = ["SUFFIXES", "is_data_file", "read_file"]
+__all__ = ["SUFFIXES", "is_data_file", "kind_of", "read_file"]
 
 _UNPACK: dict[str, Callable[[Path], Any]] = {
     ".gz": partial(gzip.open, mode="rb"),
@@ -39,29 +39,40 @@ MOST_FIELD_CHARACTERS = 1 << 27
 
 def is_data_file(path: Path) -> bool:
     """Whether a file's name says that it holds rows."""
-    return _suffix(path) in SUFFIXES
+    return kind_of(path) is not None
 
 
-def read_file(path: Path) -> Iterator[Row]:
+def kind_of(path: PurePath) -> str | None:
+    """The end of a file's name that says how its rows are read, if it does."""
+    suffix = _suffix(path)
+    return suffix if suffix in SUFFIXES else None
+
+
+def read_file(path: Path, name: str | None = None) -> Iterator[Row]:
     """Yield the rows of a file.
+
+    Args:
+        path: the file.
+        name: what it is called in places and messages, if not by its path.
 
     Raises:
         TrainingError: there is no such file.
         StorageError: it cannot be read.
         FormatError: it is damaged, or of another kind than its name says.
     """
-    suffix = _suffix(path)
-    if suffix not in SUFFIXES:
+    shown = path if name is None else Path(name)
+    kind = kind_of(path)
+    if kind is None:
         raise FormatError(
-            f"{path} is of no kind that holds rows; the names of those end in {', '.join(sorted(SUFFIXES))} "
+            f"{shown} is of no kind that holds rows; the names of those end in {', '.join(sorted(SUFFIXES))} "
             f"(the text files also with {', '.join(_UNPACK)} behind it)"
         )
-    with _reading(path), cast("BinaryIO", _UNPACK.get(path.suffix.lower(), _open)(path)) as file:
-        yield from SUFFIXES[suffix](file, path)
+    with _reading(shown), cast("BinaryIO", _UNPACK.get(path.suffix.lower(), _open)(path)) as file:
+        yield from SUFFIXES[kind](file, shown)
 
 
-def _suffix(path: Path) -> str:
-    name = Path(path.stem) if path.suffix.lower() in _UNPACK else path
+def _suffix(path: PurePath) -> str:
+    name = PurePath(path.stem) if path.suffix.lower() in _UNPACK else path
     return name.suffix.lower()
 
 

@@ -24,9 +24,11 @@ from pathlib import Path
 from typing import Any, Union
 
 from tercet.data.files import is_data_file, read_file
-from tercet.data.hub import NoSuchDataSetError, is_hub_name, load_from_folder, load_from_hub
+from tercet.data.hub import is_hub_name, load_from_hub
+from tercet.data.hub_errors import NoSuchDataSetError
 from tercet.data.rows import Row, just
-from tercet.errors import HubError, MissingExtraError, ParameterError, TrainingError
+from tercet.data.tables import load_saved
+from tercet.errors import HubError, ParameterError, TrainingError
 
 __all__ = ["Rows", "Source", "open_source"]
 
@@ -85,14 +87,13 @@ def _given(rows: Iterable[Any]) -> Iterator[Row]:
 def _named(text: str, subset: str | None, split: str) -> Iterator[Row]:
     path = Path(text).expanduser()
     is_there = os.path.exists(path)  # noqa: PTH110 (never raises, unlike Path's)
-    is_file = is_data_file(path) or (is_there and path.is_file())
-    if is_file or not is_hub_name(text) or (is_there and "/" not in text):
+    if is_data_file(path) or not is_hub_name(text) or (is_there and "/" not in text):
         if not is_there and (matches := sorted(glob.glob(str(path), recursive=True))):  # noqa: PTH207
             return chain.from_iterable(read_file(Path(match)) for match in matches)
         return _local(path, split)
     try:
         return load_from_hub(text, subset, split)
-    except (NoSuchDataSetError, HubError, MissingExtraError) as error:
+    except (NoSuchDataSetError, HubError) as error:
         if is_there:
             return _local(path, split)
         if isinstance(error, NoSuchDataSetError):
@@ -106,7 +107,7 @@ def _local(path: Path, split: str) -> Iterator[Row]:
     if not path.is_dir():
         return read_file(path)
     if any((path / name).is_file() for name in _SAVED):
-        return load_from_folder(str(path), split)
+        return load_saved(str(path), split)
     files = sorted(file for file in path.rglob("*") if file.is_file() and is_data_file(file))
     named = [file for file in files if file.name.lower().startswith(split.lower())]
     chosen = named or [file for file in files if not file.name.lower().startswith(_HELD_OUT)]

@@ -11,9 +11,9 @@ from typing import Any, BinaryIO
 
 from tercet.data.rows import Row
 from tercet.environment import optional_import
-from tercet.errors import FormatError
+from tercet.errors import FormatError, ParameterError
 
-__all__ = ["read_parquet", "read_table"]
+__all__ = ["load_saved", "read_parquet", "read_table"]
 
 _BATCH = 1000
 
@@ -35,6 +35,26 @@ def read_parquet(file: BinaryIO, name: str) -> Iterator[Row]:
                 yield Row(f"{name}, row {number}", partial(_row, batch, index))
     except arrow_error as error:
         raise FormatError(f"{name} is no whole Parquet file: {_one_line(error)}") from error
+
+
+def load_saved(folder: str, split: str) -> Iterator[Row]:
+    """Load a data set that `save_to_disk` of the library wrote.
+
+    Raises:
+        ParameterError: it has no such split.
+        FormatError: its files cannot be read.
+        MissingExtraError: the library is not installed.
+    """
+    datasets = optional_import("datasets", "finetune")
+    try:
+        table = datasets.load_from_disk(folder)
+    except (OSError, ValueError, LookupError, TypeError) as error:  # those of Arrow are among them
+        raise FormatError(f"{folder} is no whole data set of `datasets`: {_one_line(error)}") from error
+    if isinstance(table, datasets.DatasetDict):
+        if split not in table:
+            raise ParameterError(f"{folder} has no split {split!r}; it has {', '.join(table)}")
+        table = table[split]
+    return read_table(table, folder)
 
 
 def read_table(table: Any, name: str) -> Iterator[Row]:

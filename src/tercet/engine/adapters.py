@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from tercet.errors import ModelNotFoundError, ParameterError
+from tercet.errors import FormatError, ModelNotFoundError, ParameterError
+from tercet.formats.mapped_file import guarded_files
 from tercet.kernels.adapter import Adapter
 from tercet.kernels.decoder import Decoder
 from tercet.models.adapters import load_adapter
@@ -115,7 +116,10 @@ class AdapterSet:
         decoder = self._decoder
         if decoder is None:
             raise ParameterError("the model has been closed; open it again")
-        read = load_adapter(path, self._config)
+        with guarded_files() as files:
+            read = load_adapter(path, self._config)  # its matrices are copies: the files are needed only here
+        if any(file.is_damaged for file in files):
+            raise FormatError(f"{read.path} has become shorter while it was read; get it again")
         with self._lock:
             adapter = Adapter(decoder, read.pairs)  # here, so that the core numbers them in the same order
             loaded = LoadedAdapter(

@@ -2,8 +2,8 @@
 
 A digest is noted in the cache folder, `digests/`, under the same conditions as the note that a native file
 is whole (`tercet.formats.tercet.verified`), so that a model of gigabytes is read for this only once.
-Who can write to the cache folder can write such notes: they protect from damage and from other people's files,
-not from the owner of the account.
+Who can write to the cache folder can write such notes: they protect from damage and from other people's
+files, not from the owner of the account.
 """
 
 from __future__ import annotations

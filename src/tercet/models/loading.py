@@ -152,8 +152,7 @@ def load_model(
 
     Raises:
         ParameterError: there is no such layout, or no such memory.
-        UntrustedModelError: it lacks the manifest or signature that the settings demand (see
-            `tercet.models.provenance`).
+        UntrustedModelError: it lacks the manifest or signature that the settings demand.
         FormatError: it is damaged, not as its manifest says, or its parts do not fit together.
         UnsupportedFormatError: it is a file of another kind.
         UnsupportedModelError: it holds a model that this release does not run.
@@ -387,9 +386,7 @@ def _unknown_file(path: Path) -> FormatError:
     kinds = {
         b"PK\x03\x04": "a zip archive (a PyTorch checkpoint?); pickles run code, so we never read one",
         b"\x80": "a pickle; pickles run code, so we never read one",
-        b"ggml": "a GGML file of 2023, older than GGUF; convert its original again",
-        b"lmgg": "a GGML file of 2023, older than GGUF; convert its original again",
-        b"tjgg": "a GGML file of 2023, older than GGUF; convert its original again",
+        **dict.fromkeys((b"ggml", b"lmgg", b"tjgg"), "a file older than GGUF; convert its original again"),
     }
     kind = next((kind for magic, kind in kinds.items() if first.startswith(magic)), None)
     if kind is None and first[8:9] == b"{":

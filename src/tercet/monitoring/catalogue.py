@@ -149,6 +149,12 @@ CATALOGUE: tuple[MetricSpec, ...] = (
     MetricSpec("tercet_security_events_total", "counter", "Security events, by kind.", ("kind",)),
     MetricSpec("tercet_security_blocked_total", "counter", "Requests refused, by reason.", ("reason",)),
     MetricSpec("tercet_security_blocked_last_hour", "gauge", "Requests refused within the last hour."),
+    MetricSpec(
+        "tercet_security_content_total",
+        "counter",
+        "Pieces of text that filters marked or replaced; categories are those of the operator's policies.",
+        ("action", "category"),
+    ),
     MetricSpec("tercet_security_clients", "gauge", "Different clients since the start, up to 100,000."),
     MetricSpec(
         "tercet_security_setting",

@@ -133,6 +133,8 @@ def _add_security(values: dict[str, dict[Labels, Value]], counts: SecurityCounts
         values["tercet_security_events_total"][kind,] = count
     for reason, count in counts.blocked.items():
         values["tercet_security_blocked_total"][reason,] = count
+    for (action, category), count in counts.content.items():
+        values["tercet_security_content_total"][action, category] = count
     values["tercet_security_blocked_last_hour"][()] = counts.blocked_last_hour
     values["tercet_security_clients"][()] = counts.unique_clients
     values["tercet_audit_errors_total"][()] = counts.audit_errors

@@ -291,11 +291,16 @@ def _checked_text(spec: ConstraintSpec) -> str:
 def _grammar(kind: str, text: str) -> str:
     """The text of a spec as llguidance reads it."""
     matcher = optional_import("llguidance", "server").LLMatcher
-    if kind == "regex":
-        return str(matcher.grammar_from_regex(text))
-    if kind == "grammar":
-        return str(matcher.grammar_from_lark(_lark(text)))
-    return str(matcher.grammar_from_json_schema(text, overrides=_JSON_OPTIONS))
+    try:
+        if kind == "regex":
+            return str(matcher.grammar_from_regex(text))
+        if kind == "grammar":
+            return str(matcher.grammar_from_lark(_lark(text)))
+        return str(matcher.grammar_from_json_schema(text, overrides=_JSON_OPTIONS))
+    except ConstraintError:
+        raise
+    except ValueError as error:  # half a surrogate pair, for example
+        raise ConstraintError(f"the {kind} cannot be read: {error}") from error
 
 
 def _lark(text: str) -> str:

@@ -58,7 +58,10 @@ def checked_schema(schema: object) -> str:
     if not isinstance(parsed, dict):
         raise ConstraintError(f"a schema is a JSON object, not {_shown(parsed)}")
     _check(parsed)
-    return json.dumps(parsed)
+    try:
+        return json.dumps(parsed, allow_nan=False)
+    except ValueError as error:  # Python's reader takes NaN and Infinity, which are no JSON
+        raise ConstraintError(f"the schema is not JSON: {error}") from error
 
 
 def moved_schema(schema: Any, place: str) -> Any:

@@ -110,6 +110,11 @@ class SecurityConfig:
         return values
 
     @property
+    def limits_requests(self) -> bool:
+        """Whether there is a limit on what one request may ask for."""
+        return any(getattr(self, name) is not None for name in _LIMITS if name.startswith("max_"))
+
+    @property
     def counts_requests(self) -> bool:
         """Whether there is a limit for each minute."""
         return not (self.rate_limit_requests_per_minute is None and self.rate_limit_tokens_per_minute is None)

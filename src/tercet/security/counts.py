@@ -21,6 +21,7 @@ __all__ = ["SecurityCounts"]
 MAX_CLIENTS = 100_000
 MINUTE_SECONDS = 60.0
 MINUTES = 60
+CONTENT_KINDS = {"content.flagged": "flagged", "content.redacted": "redacted"}
 
 
 class SecurityCounts:
@@ -32,6 +33,8 @@ class SecurityCounts:
     Attributes:
         events: how often each kind of event came.
         blocked: how many requests were refused, by reason.
+        content: pieces of text that filters changed or marked, by (action, category); the categories are
+            those of the operator's policies.
         configuration: the settings in force, by name.
         audit_errors: events that the audit log could not take.
     """
@@ -43,6 +46,7 @@ class SecurityCounts:
         self._minutes: deque[tuple[int, int]] = deque(maxlen=MINUTES)
         self.events: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
         self.blocked: Counter[str] = Counter(dict.fromkeys(REASONS, 0))
+        self.content: Counter[tuple[str, str]] = Counter()
         self.configuration: Mapping[str, Any] = {}
         self.audit_errors = 0
 
@@ -51,6 +55,10 @@ class SecurityCounts:
         self.events[event.kind] += 1
         if event.caller and len(self._clients) < MAX_CLIENTS:
             self._clients.add(event.caller)
+        if event.kind in CONTENT_KINDS:
+            for category, count in event.fields.items():
+                if isinstance(count, int):
+                    self.content[CONTENT_KINDS[event.kind], category] += count
         if event.kind == "request.blocked":
             self.blocked[str(event.fields["reason"])] += 1
             minute = self._minute()
@@ -81,11 +89,14 @@ class SecurityCounts:
             "requests_blocked": self.blocked.total(),
             "blocked_by_reason": dict(self.blocked),
             "blocked_last_hour": self.blocked_last_hour,
-            "content_flagged": events["content.flagged"],
-            "content_redacted": events["content.redacted"],
+            "content_flagged": self._content("flagged"),
+            "content_redacted": self._content("redacted"),
             "admin_actions": events["admin.action"],
             "configuration": dict(self.configuration),
         }
+
+    def _content(self, wanted: str) -> dict[str, int]:
+        return {category: count for (action, category), count in self.content.items() if action == wanted}
 
     def _minute(self) -> int:
         return int((self._clock() - self._began) // MINUTE_SECONDS)

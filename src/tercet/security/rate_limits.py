@@ -17,6 +17,7 @@ counted in this process ("open").
 from __future__ import annotations
 
 import hmac
+import logging
 import math
 import secrets
 import threading
@@ -45,6 +46,7 @@ Counted = Literal["requests", "tokens"]
 OPERATION_SECONDS = 0.25
 PAUSE_SECONDS = 5.0
 WINDOW_SECONDS = 60
+LOG = logging.getLogger("tercet.security")
 
 
 @dataclass(frozen=True)
@@ -119,9 +121,8 @@ class RateLimits:
             except RateLimitError:
                 raise
             except Exception as error:
-                with self._lock:
-                    if not isinstance(error, UnavailableError):
-                        self._paused_until = self._clock() + PAUSE_SECONDS
+                if not isinstance(error, UnavailableError):  # which says that it is left alone
+                    self._leave_alone(error)
                 if self.fail_mode == "closed":
                     raise UnavailableError("requests cannot be counted now; try again in a moment") from error
         taken = self._ours.hit(item, client, cost=amount)
@@ -130,6 +131,11 @@ class RateLimits:
             wait = self._own.seconds_until(item.key_for(client), limit, WINDOW_SECONDS, amount)
             raise _refusal(counted, limit, wait)
         return Window(limit, limit - used, max(start + WINDOW_SECONDS - self._clock(), 0.0))
+
+    def _leave_alone(self, error: Exception) -> None:
+        with self._lock:
+            self._paused_until = self._clock() + PAUSE_SECONDS
+        LOG.warning("limits not shared", extra={"error": type(error).__name__, "fail_mode": self.fail_mode})
 
     def _take_shared(
         self, limiter: RateLimiter, item: RateLimitItemPerMinute, counted: Counted, client: str, amount: int

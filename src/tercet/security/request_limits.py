@@ -72,7 +72,8 @@ def check_schema(config: SecurityConfig, field: str, schema: Any) -> None:
     if config.max_schema_depth is not None:
         depth = _depth_of_text(schema) if isinstance(schema, str) else _depth(schema)
         _at_most(config.max_schema_depth, depth, field, "levels")
-    check_grammar(config, field, schema if isinstance(schema, str) else _json(field, schema))
+    if config.max_schema_bytes is not None:
+        check_grammar(config, field, schema if isinstance(schema, str) else _json(field, schema))
 
 
 def check_tools(config: SecurityConfig, tools: Sequence[Mapping[str, Any]]) -> None:

@@ -2,7 +2,9 @@
 
     app          the application: middleware, error objects, routers
     routes       the list of routers
-    settings     limits and deadlines of the front door
+    access       who may come in: keys, or anybody where that is said; `authorization`: which route for whom
+    certificates HTTPS
+    settings     limits and deadlines of the front door; `weaknesses` finds what is weak about them
     protocol     HTTP/1.1 that cannot be held open: deadlines and sizes of headers, slow readers
     serving      the process: open the port, load the model behind it, drain on SIGTERM
     bodies       JSON that means one thing only, checked against a model of the request

@@ -7,7 +7,7 @@ much the others ask. A test walks the routes of the application and fails for on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from starlette.routing import BaseRoute, Match
@@ -106,12 +106,21 @@ def every_route(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
 
 
 class RoleTable:
-    """Who may use which address of an application; made when all its routes are there."""
+    """Who may use which address of an application.
 
-    def __init__(self, routes: Iterable[BaseRoute]) -> None:
+    Args:
+        routes: the application's own list; what is added to it later is found, too.
+    """
+
+    def __init__(self, routes: Sequence[BaseRoute]) -> None:
+        self._routes = routes
+        self._read()
+
+    def _read(self) -> None:
+        self._num_routes = len(self._routes)
         self._fixed: dict[str, Role] = {}
         self._patterns: list[tuple[BaseRoute, Role]] = []
-        for route in every_route(routes):
+        for route in every_route(self._routes):
             path, role = str(getattr(route, "path", "{")), role_of(route)
             if "{" in path or not hasattr(route, "endpoint"):
                 self._patterns.append((route, role))
@@ -120,6 +129,8 @@ class RoleTable:
 
     def needed(self, scope: Scope) -> Role:
         """The role that the address of a request asks for; where there is no route, any will do."""
+        if len(self._routes) != self._num_routes:
+            self._read()
         role = self._fixed.get(scope["path"])
         if role is not None:
             return role

@@ -167,8 +167,11 @@ class DrainingServer(uvicorn.Server):
             await super().startup(sockets)
             return
         loop = asyncio.get_running_loop()
-        protocol = functools.partial(
-            self.config.http_protocol_class, self.config, self.server_state, self.lifespan.state
+        protocol = functools.partial(  # type: ignore[call-arg]
+            self.config.http_protocol_class,
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
         )
         self.servers = [
             await loop.create_server(

@@ -7,10 +7,12 @@
     served_model     one model with its engine thread: limits, submission; `embedding` for vectors
     pool             several models by name: load, unload, replace without a gap
     service          the pool and everything around it: what a server holds; `settings` has the bounds
+    guard            what a client may use, asked by whatever runs for it; `screening` does that for texts
     response_cache   whole responses, remembered in one of `cache_stores` or in `redis_store`
     observation      what happens to requests, told to the metrics and to the log (`logs`)
     health           whether all that works, found out by asking
     async_llm        the whole as a Python object; `text_request` has its requests and responses
+    secure_llm       the same for clients whom one does not trust
     batch            thousands of requests from a file
 
 A server and `AsyncLLM` stand on `Service`; a program that only wants many generations at once can do with

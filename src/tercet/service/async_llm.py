@@ -158,6 +158,7 @@ class AsyncLLM:
             OverloadedError: too much waits already; the error says when to try again.
             DeadlineError: it took too long.
             ModelNotFoundError: no model has the name.
+            ForbiddenError: the caller for whom this runs may not use it (`tercet.security.identity.calling`).
         """
         asked = self._request(request)
         if asked.stream:

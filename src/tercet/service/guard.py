@@ -163,6 +163,13 @@ class Allowance:
         if limit is not None:
             self.windows[counted] = self._guard.limits.take(counted, self._client, amount, limit)
 
+    async def check_in_time(self, request: GenerationRequest, length_of: LengthOf, is_quick: bool) -> None:
+        """Do what `check` does; in a thread unless it is quick: schemas and conversations may be large."""
+        if is_quick or not self.config.limits_requests:
+            self.check(request, length_of)
+        else:
+            await asyncio.to_thread(self.check, request, length_of)
+
     def check(self, request: GenerationRequest, length_of: LengthOf) -> None:
         """Look at all that a request asks for; `length_of` gives the characters of token ids.
 
@@ -188,6 +195,16 @@ class Allowance:
         """
         if (limit := self.config.max_input_length) is not None:
             checks.check_text(self.config, "input", sum(_length(text, length_of, limit) for text in texts))
+
+    def check_length(self, field: str, content: str | Sequence[object]) -> None:
+        """Look at a text, or at texts and token ids in a row, of which each id counts as a character.
+
+        Raises:
+            InvalidInputError: it is longer than an input may be.
+        """
+        parts = [content] if isinstance(content, str) else content
+        found = sum(len(part) if isinstance(part, str) else 1 for part in parts)
+        checks.check_text(self.config, field, found)
 
     def check_answers(self, answers: int) -> None:
         """Look at how many answers a request asks for: `n` or `best_of`, for each of its prompts.

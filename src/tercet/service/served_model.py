@@ -234,7 +234,7 @@ class ServedModel:
     async def _submit(self, request: GenerationRequest, arrived_at: float) -> Generation:
         self._check_ready()
         if (allowance := current_allowance()) is not None:
-            allowance.check(request, self._length_of)
+            await allowance.check_in_time(request, self._length_of, is_quick(request))
         if (content := current_content_guard()) is not None:
             request = await content.admit(request, self.llm.tokenizer if self.has_tokenizer else None)
         prepared = (
@@ -283,6 +283,15 @@ class ServedModel:
         allowance.check_texts(texts, self._length_of)
         if allowance.counts_tokens:
             allowance.take_tokens(sum(len(self.llm.embedding_tokens(text)) for text in texts))
+
+    def check_length(self, field: str, content: str | Sequence[Any]) -> None:
+        """Look at a text, token ids or a list of texts that nothing is generated from.
+
+        Raises:
+            InvalidInputError: it is longer than an input of the current allowance may be.
+        """
+        if (allowance := current_allowance()) is not None:
+            allowance.check_length(field, content)
 
     def _length_of(self, ids: Sequence[int]) -> int:
         return len(self.llm.detokenize(ids)) if self.has_tokenizer else len(ids)

@@ -270,12 +270,13 @@ def _call_of(text: str, names: Collection[str]) -> tuple[str, str] | None:
         return None
     if isinstance(value, dict) and isinstance(value.get("function"), dict):
         value = value["function"]
-    if not isinstance(value, dict) or value.get("name") not in names:
+    name = value.get("name") if isinstance(value, dict) else None
+    if not isinstance(name, str) or name not in names:
         return None
     arguments = value.get("arguments", value.get("parameters", {}))
     if isinstance(arguments, dict):
-        return value["name"], json.dumps(arguments, ensure_ascii=False)
-    return (value["name"], arguments) if isinstance(arguments, str) else None
+        return name, json.dumps(arguments, ensure_ascii=False)
+    return (name, arguments) if isinstance(arguments, str) else None
 
 
 def _string(literal: str) -> str | None:

@@ -38,6 +38,8 @@ STEPS = 100_000
 """How many steps a template may take (MiniJinja calls it fuel), besides what every message adds."""
 STEPS_PER_MESSAGE = 10_000
 STEPS_PER_TEXT = 200
+STEPS_PER_CHARACTER = 1
+"""From release 3.1 a step costs one more for every 64 bytes that it handles; so each may be handled often."""
 
 MOST_DEPTH = 48
 """Of lists and objects, in tools and arguments."""
@@ -143,11 +145,15 @@ class ChatTemplate:
             "tools": self._swapped_value(described, swap),
             "add_generation_prompt": add_generation_prompt,
         }
+        characters = sum(map(len, texts))
         fuel = (
-            STEPS + STEPS_PER_MESSAGE * (len(messages) + len(described or ())) + STEPS_PER_TEXT * len(texts)
+            STEPS
+            + STEPS_PER_MESSAGE * (len(messages) + len(described or ()))
+            + STEPS_PER_TEXT * len(texts)
+            + STEPS_PER_CHARACTER * characters
         )
         try:
-            rendered = render_template(self.source, context, fuel, sum(map(len, texts)))
+            rendered = render_template(self.source, context, fuel, characters)
         except ParameterError as refusal:
             reason = str(refusal).translate(back)
             raise ParameterError(

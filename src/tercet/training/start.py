@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 from tercet.errors import TrainingError, UnsupportedModelError
 from tercet.formats.huggingface.folder import HuggingFaceFolder
 from tercet.models.config import ModelConfig
+from tercet.models.provenance import check_provenance
 from tercet.training.model import TernaryDecoder
 
 
@@ -66,9 +67,11 @@ def starting_point(folder: Path) -> StartingPoint:
 
     Raises:
         ModelNotFoundError: the folder holds no model.
+        UntrustedModelError: it lacks the manifest or signature that the settings demand.
         FormatError: a file of it is malformed.
         TrainingError: the folder holds a model, but not real-valued weights of a model that can be trained.
     """
+    check_provenance(folder)
     try:
         found = HuggingFaceFolder(folder)
     except UnsupportedModelError as error:

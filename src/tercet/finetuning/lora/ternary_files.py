@@ -20,6 +20,7 @@ from tercet.environment import atomic_write
 from tercet.errors import FormatError
 from tercet.formats.fields import malformed
 from tercet.formats.safetensors import SafetensorsFile, SafetensorsPlan, SafetensorsWriter, TensorSpec
+from tercet.models.provenance import check_provenance
 from tercet.quantization.ternary_tensor import TernaryTensor
 
 __all__ = ["FILE", "TernaryAdapter", "codes_digest", "read_ternary_adapter", "write_ternary_adapter"]
@@ -76,8 +77,10 @@ def read_ternary_adapter(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> T
         shapes: canonical name -> [rows, depth].
 
     Raises:
+        UntrustedModelError: it lacks the manifest or signature that the settings demand.
         FormatError: it is damaged, holds other values than -1, 0 and 1, or is for a model of another shape.
     """
+    check_provenance(path)
     file = SafetensorsFile(path / FILE if path.is_dir() else path)
     metadata = file.metadata
     if metadata.get("format") != FORMAT:

@@ -38,7 +38,8 @@ class TernaryLoraMethod:
             raise ParameterError(
                 "load_in_8bit goes with the method lora; adapters of codes keep int8 codes anyway"
             )
-        transformers.utils.logging.disable_progress_bar()  # one for each checkpoint, on the terminal
+        # There is one for each checkpoint, on the terminal.
+        transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         network = trainable.network
         network.requires_grad_(False)
         generator = torch.Generator().manual_seed(settings.seed)

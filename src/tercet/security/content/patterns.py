@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from string import ascii_uppercase
 from typing import Any
 
 from tercet.environment import optional_import
@@ -39,6 +40,8 @@ class Pattern:
     """A match is shorter than so many characters, unless the text ends with it."""
     prefixes: tuple[str, ...] = ()
     """One of these begins every match, in this very case; empty where anything may."""
+    ignores_case: bool = False
+    """Whether the prefixes, in lower case here, may be in any; letters beyond ASCII are as they are."""
     one_word: bool = False
     """Whether no match has white space in it."""
 
@@ -57,16 +60,24 @@ class PatternFilter:
 
     def scan(self, text: str, begin: int, final: bool) -> Scan:
         """See `ContentFilter.scan`."""
+        lower = text.translate(_LOWER)
+        known = [lower if pattern.ignores_case else text for pattern, _ in self._patterns]
         decided = len(text)
         if not final:
-            decided = min((_decided(one, text, begin) for one, _ in self._patterns), default=decided)
+            patterns = zip(self._patterns, known, strict=True)
+            decided = min((_decided(one, seen, begin) for (one, _), seen in patterns), default=decided)
             decided = max(decided, begin)
         encoded = _Encoded(text)
         findings = []
-        for pattern, compiled in self._patterns:
-            if not pattern.prefixes or any(text.find(prefix, begin) >= 0 for prefix in pattern.prefixes):
+        for (pattern, compiled), seen in zip(self._patterns, known, strict=True):
+            if not pattern.prefixes:
                 findings += _matches(pattern, compiled, encoded, begin, decided)
+            elif any(seen.find(prefix, begin) >= 0 for prefix in pattern.prefixes):
+                findings += _matches(pattern, compiled, encoded, begin, decided, seen)
         return Scan(findings, decided)
+
+
+_LOWER = {ord(upper): upper.lower() for upper in ascii_uppercase}
 
 
 class _Encoded:
@@ -90,7 +101,9 @@ class _Encoded:
         return byte if self._places is None else bisect_left(self._places, byte)
 
 
-def _matches(pattern: Pattern, compiled: Any, text: _Encoded, begin: int, decided: int) -> list[Finding]:
+def _matches(
+    pattern: Pattern, compiled: Any, text: _Encoded, begin: int, decided: int, seen: str | None = None
+) -> list[Finding]:
     """Matches that begin between the two; they may overlap, since no scan knows how far the last one went."""
     found = []
     group = next((number for name, number in compiled.groupindex.items() if name in ("value", b"value")), 0)
@@ -104,6 +117,9 @@ def _matches(pattern: Pattern, compiled: Any, text: _Encoded, begin: int, decide
         start = text.character_at(near.start())
         if start >= decided:
             break
+        position = start + 1
+        if seen is not None and not seen.startswith(pattern.prefixes, start):
+            continue
         border = start + pattern.reach
         match = compiled.match(text.data, near.start(), text.byte_at(border))
         # At the border of what is looked at, nobody knows what would have followed.
@@ -111,7 +127,6 @@ def _matches(pattern: Pattern, compiled: Any, text: _Encoded, begin: int, decide
             first, last = (text.character_at(place) for place in match.span(group))
             if first < last:
                 found.append(Finding(first, last, pattern.category, pattern.name))
-        position = start + 1
     return found
 
 

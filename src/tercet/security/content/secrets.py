@@ -41,5 +41,10 @@ SECRET_PATTERNS: tuple[Pattern, ...] = (
         r"(?P<value>[^\s,;\"'<>{}\[\]\\]{4,100})",
         "secret",
         reach=140,
+        prefixes=(
+            *("password", "passwd", "apikey", "api_key", "api-key", "secretkey", "secret_key", "secret-key"),
+            *("accesstoken", "access_token", "access-token"),
+        ),
+        ignores_case=True,
     ),
 )

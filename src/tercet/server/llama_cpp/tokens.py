@@ -24,17 +24,18 @@ router = APIRouter(tags=["llama.cpp"], route_class=LlamaCppRoute)
 @router.post("/tokenize", response_model=None, responses=responses(LlamaCppTokenList))
 async def tokenize(body: AnyTypeBody[LlamaCppTokenizeBody], request: Request) -> dict[str, Any]:
     """The token ids of a text, or of texts and token ids in a row."""
-    llm = request.app.state.service.pool.get(body.model).llm
-    return {
-        "tokens": await asyncio.to_thread(_tokens, llm, body, parses_special(request, body.parse_special))
-    }
+    served = request.app.state.service.pool.get(body.model)
+    served.check_length("content", body.content)
+    parse_special = parses_special(request, body.parse_special)
+    return {"tokens": await asyncio.to_thread(_tokens, served.llm, body, parse_special)}
 
 
 @router.post("/detokenize", response_model=None, responses=responses(LlamaCppText))
 async def detokenize(body: AnyTypeBody[LlamaCppDetokenizeBody], request: Request) -> dict[str, Any]:
     """The text of token ids, control tokens shown by their names."""
-    llm = request.app.state.service.pool.get(body.model).llm
-    return {"content": await asyncio.to_thread(llm.detokenize, body.tokens)}
+    served = request.app.state.service.pool.get(body.model)
+    served.check_length("tokens", body.tokens)
+    return {"content": await asyncio.to_thread(served.llm.detokenize, body.tokens)}
 
 
 @router.post("/apply-template", response_model=None, responses=responses(LlamaCppRenderedPrompt))
@@ -42,6 +43,7 @@ async def apply_template(body: AnyTypeBody[LlamaCppTemplateBody], request: Reque
     """The text that a conversation becomes, with the beginning of the answer."""
     served = request.app.state.service.pool.get(body.model)
     messages = [message_of(message) for message in body.messages]
+    served.check_length("messages", [message["content"] for message in messages])
     return {"prompt": await served.chat_text(messages)}
 
 

@@ -45,8 +45,9 @@ class SecurityStatus(BaseModel):
     requests_blocked: int
     blocked_by_reason: dict[str, int]
     blocked_last_hour: int
-    content_flagged: int
-    content_redacted: int
+    content_flagged: dict[str, int]
+    """How often filters found something and let it pass, by category."""
+    content_redacted: dict[str, int]
     admin_actions: int
     configuration: dict[str, Any]
     """The security settings in force; null is no limit."""

@@ -56,6 +56,7 @@ class BatchJobs:
         self._worker: asyncio.Task[None] | None = None
         self._current: tuple[str, asyncio.Task[None]] | None = None
         self._counts: dict[str, BatchCounts] = {}
+        self._ends: dict[str, float] = {}  # by the monotonic clock: the time of day may be set meanwhile
 
     def start(self) -> None:
         """Begin, or go on with what an earlier process has left."""
@@ -104,6 +105,7 @@ class BatchJobs:
             "metadata": None if metadata is None else dict(metadata),
             "owner": current_caller().key_id,
         }
+        self._ends[batch["id"]] = time.monotonic() + WINDOW_SECONDS
         self.store.put_batch(batch)
         await self._save(batch["id"])
         self._wake.set()
@@ -186,6 +188,7 @@ class BatchJobs:
         await asyncio.to_thread(self.store.write_batch, batch_id, done)
         self.store.put_batch(done)  # seen only now: whoever sees it may count on the disk
         self._counts.pop(batch_id, None)
+        self._ends.pop(batch_id, None)
         self.store.delete_results(batch_id)
 
     def _open(self, batch: Mapping[str, Any]) -> tuple[Inventory, ResultFile]:
@@ -209,7 +212,7 @@ class BatchJobs:
             problem=note_problem,
         )
         try:
-            await asyncio.wait_for(running, max(0.0, batch["expires_at"] - time.time()))
+            await asyncio.wait_for(running, self._seconds_left(batch))
         except asyncio.TimeoutError:
             return "expired"
         except asyncio.CancelledError:
@@ -220,6 +223,11 @@ class BatchJobs:
             if problems:
                 self._change(batch_id, None, errors=_errors(problems))
         return "completed"
+
+    def _seconds_left(self, batch: Mapping[str, Any]) -> float:
+        """Until its time is over; the clock on the wall is asked only about batches of earlier processes."""
+        now = time.monotonic()
+        return max(0.0, self._ends.setdefault(batch["id"], now + batch["expires_at"] - time.time()) - now)
 
     def _expire(self, batch: Mapping[str, Any]) -> None:
         """Record every request that has not run."""
