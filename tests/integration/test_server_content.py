@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from forced_answers import ROUTES, body, code, expected, reasons, tokens_read, told
-from served import Server
+from served import Server, wait_until
 from tercet.security.api_keys import KeyStore
 
 HARMFUL = "This content contains harmful and dangerous information"
@@ -281,9 +281,8 @@ def test_flags_and_blocks_are_counted_and_no_text_is_logged(
             reasons = ("content_filtered", "response_filtered")
             return {reason: blocked[reason] - before["blocked_by_reason"][reason] for reason in reasons}
 
-        until = time.monotonic() + 20  # a stream has ended for its reader before it has for the server
-        while change() != {"content_filtered": 1, "response_filtered": 2} and time.monotonic() < until:
-            time.sleep(0.05)
+        # A stream has ended for its reader before it has for the server.
+        wait_until(lambda: sum(change().values()) >= 3)
         assert change() == {"content_filtered": 1, "response_filtered": 2}
         assert admin.get("/security/status").json()["content_flagged"] != before["content_flagged"]
     assert "dangerous information" not in server.log

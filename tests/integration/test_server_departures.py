@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from served import Server
+from served import Server, wait_until
 
 ENDLESS = {"prompt": "a", "max_tokens": 150_000, "temperature": 0}
 
@@ -44,13 +44,6 @@ def figure(server: Server, name: str) -> float:
     found = re.findall(rf"^{re.escape(name)}(?:\{{.*\}})? (\S+)$", text, flags=re.M)
     assert found, f"{name} is not in\n{text}"
     return sum(map(float, found))
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to that in time"
-        time.sleep(0.02)
 
 
 def ask(server: Server, **fields: object) -> socket.socket:

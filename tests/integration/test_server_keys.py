@@ -16,7 +16,7 @@ import pytest
 
 from certificates_made import write_certificate
 from program import assert_refused, tercet
-from served import Server
+from served import Server, wait_until
 
 MODEL = "llama-tercet-tiny"
 COMPLETION = {"prompt": "Once upon a time", "max_tokens": 8, "temperature": 0}
@@ -269,10 +269,3 @@ def test_https_takes_up_certificates_that_change(tmp_path: Path, serve: Callable
         assert b"200" not in plain.recv(1000)
     with socket.create_connection(("localhost", server.port), timeout=10) as silent:
         assert silent.recv(1) == b""  # a handshake that does not come ends with the time of headers
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)

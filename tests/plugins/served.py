@@ -131,3 +131,11 @@ def serve() -> Iterator[Callable[..., Server]]:
     for server in servers:
         if server.process.returncode is None:
             server.stop()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    """Look again and again until something is so."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to that in time"
+        time.sleep(0.02)

@@ -104,8 +104,17 @@ def test_a_token_with_an_id_that_would_take_all_memory() -> None:
         to_gguf_vocabulary(json.dumps(source).encode(), SIZE)
 
 
+def test_an_unknown_token_that_is_no_token() -> None:
+    """Found by fuzzing: the library reads such a file."""
+    source = read_sentencepiece_model(sentencepiece_model(remove_extra_whitespaces=False)).tokenizer_json
+    with pytest.raises(UnsupportedFormatError, match="'<nothing>' is not in its vocabulary"):
+        to_gguf_vocabulary(changed(source, model={"unk_token": "<nothing>"}), 500)
+
+
 def test_merges_in_an_order_that_no_scores_have() -> None:
-    source = json.loads(read_sentencepiece_model(sentencepiece_model()).tokenizer_json)
+    source = json.loads(
+        read_sentencepiece_model(sentencepiece_model(remove_extra_whitespaces=False)).tokenizer_json
+    )
     source["normalizer"] = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
     source["model"]["merges"] = source["model"]["merges"][1:]  # joining by score would still make that piece
     with pytest.raises(UnsupportedFormatError, match="no scores"):

@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
-from tercet.conversion.hub_api import transport_error
 from tercet.conversion.hub_selection import RemoteFile
 from tercet.errors import ChecksumError, FormatError, StorageError
+from tercet.models.hub_client import transport_error
 from tercet.models.hub_names import PART
 
 __all__ = ["download_file", "matches"]

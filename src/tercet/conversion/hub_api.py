@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from tercet.conversion.hub_selection import RemoteFile
 from tercet.errors import FormatError, HubError, ModelNotFoundError, TercetError
+from tercet.models.hub_client import endpoint, transport_error
 
 __all__ = [
     "Listing",
@@ -22,7 +23,6 @@ __all__ = [
     "is_offline",
     "list_repository",
     "request_headers",
-    "transport_error",
 ]
 
 _YES = {"1", "on", "yes", "true"}
@@ -47,7 +47,7 @@ def file_url(repository: str, commit: str, path: str) -> str:
     """Return where a file is."""
     from huggingface_hub import hf_hub_url
 
-    return hf_hub_url(repository, path, revision=commit, endpoint=_endpoint())
+    return hf_hub_url(repository, path, revision=commit, endpoint=endpoint())
 
 
 def request_headers() -> Mapping[str, str]:
@@ -69,7 +69,7 @@ def list_repository(repository: str, revision: str) -> Listing:
 
     with hub_errors(repository, revision, "when it was asked for the files"):
         try:
-            info = HfApi(endpoint=_endpoint()).model_info(repository, revision=revision, files_metadata=True)
+            info = HfApi(endpoint=endpoint()).model_info(repository, revision=revision, files_metadata=True)
         except (LookupError, TypeError, AttributeError, RecursionError) as error:
             # The library trusts the form of the answer.
             raise FormatError(
@@ -90,13 +90,6 @@ def _remote_file(sibling: Any, repository: str) -> RemoteFile:
     if type(sibling.size) is not int or sibling.size < 0 or not isinstance(oid, str):
         raise FormatError(f"the Hub does not say how large {sibling.rfilename[:80]!r} of {repository} is")
     return RemoteFile(sibling.rfilename, sibling.size, oid.lower())
-
-
-def transport_error() -> type[Exception]:
-    """Return the class of what goes wrong below HTTP; it depends on the release of the client."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    return cast("type[Exception]", HfHubHTTPError.__mro__[1])
 
 
 @contextlib.contextmanager
@@ -129,7 +122,7 @@ def hub_errors(repository: str, revision: str, when: str) -> Iterator[None]:
     except errors.HfHubHTTPError as error:
         raise _refused(repository, when, error.response.status_code) from error
     except (transport_error(), OSError) as error:
-        where = _endpoint() or "the Hugging Face Hub"
+        where = endpoint() or "the Hugging Face Hub"
         raise HubError(
             f"{where} cannot be reached {when} ({_one_line(error)}). Check the connection and run the same "
             "command again; what has come stays, and it goes on from there."
@@ -151,7 +144,3 @@ def _refused(repository: str, when: str, status: int) -> TercetError:
 
 def _one_line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
-
-
-def _endpoint() -> str | None:
-    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or None

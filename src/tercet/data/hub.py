@@ -22,11 +22,12 @@ from typing import Any
 from urllib.parse import quote
 
 from tercet.data.files import SUFFIXES, read_file
-from tercet.data.hub_errors import NoSuchDataSetError, endpoint, in_our_words, one_line, transport_error
+from tercet.data.hub_errors import NoSuchDataSetError, in_our_words, one_line
 from tercet.data.hub_files import CONVERTED, data_files, files_of_split
 from tercet.data.rows import Row
 from tercet.environment import atomic_write, cache_directory
 from tercet.errors import FormatError, ParameterError, TrainingError
+from tercet.models.hub_client import endpoint, transport_error
 from tercet.models.hub_names import is_safe_path
 
 __all__ = ["is_hub_name", "load_from_hub"]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 
 from tercet.errors import FormatError, HubError, StorageError, TercetError, TrainingError
+from tercet.models.hub_client import endpoint, transport_error
 
-__all__ = ["NoSuchDataSetError", "endpoint", "in_our_words", "one_line", "transport_error"]
+__all__ = ["NoSuchDataSetError", "in_our_words", "one_line"]
 
 
 class NoSuchDataSetError(TrainingError):
@@ -77,19 +77,6 @@ def in_our_words(name: str) -> Iterator[None]:
         raise HubError(f"{name} could not be fetched ({one_line(error)}). Try again") from error
     except ValueError as error:
         raise FormatError(f"the Hub's answer about {name} makes no sense: {one_line(error)}") from error
-
-
-def transport_error() -> type[Exception]:
-    """What goes wrong below HTTP; it depends on the release of the client."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    transport: type[Exception] = HfHubHTTPError.__mro__[1]
-    return transport
-
-
-def endpoint() -> str | None:
-    """Where the Hub is, if not where it usually is."""
-    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
 
 
 def one_line(error: BaseException) -> str:

@@ -74,7 +74,10 @@ def to_gguf_vocabulary(
         kind, pre, scores = "llama", "default", _scores(parsed, tokens, types)
         flags["add_space_prefix"] = PREPEND_BLANK in _steps(parsed["normalizer"], "normalizers")
         unknown = model.get("unk_token")
-        ids |= {} if unknown is None else {"unknown": model["vocab"][unknown]}
+        if unknown is not None:
+            if unknown not in model["vocab"]:
+                raise _unsupported(f"its unknown token {unknown!r:.60} is not in its vocabulary")
+            ids["unknown"] = model["vocab"][unknown]
     return GgufVocabulary(
         model=kind,
         pre=pre,
