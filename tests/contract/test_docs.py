@@ -18,10 +18,22 @@ from typing import Any
 import pytest
 from importlinter.api import read_configuration
 
-from doc_examples import LANGUAGES, check_output, read_commands, read_examples, run_console, run_python
+from doc_examples import (
+    LANGUAGES,
+    QUOTED,
+    check_output,
+    check_quotation,
+    read_commands,
+    read_examples,
+    read_quotations,
+    run_console,
+    run_python,
+    unmarked_commands,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
+REFERENCE = DOCS / "reference"
 TOP_PAGES = [
     ROOT / name for name in ("README.md", "CONTRIBUTING.md", "HACKING.md", "SECURITY.md", "CHANGELOG.md")
 ]
@@ -84,9 +96,43 @@ def test_examples_are_found_and_compared(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=shown)
 def test_fences_of_a_page_are_of_a_kind_that_is_checked(page: Path) -> None:
-    """`bash` or `py` would not be run; a fence that is neither code nor one of ours is `text`."""
+    """`bash` or `py` would not be run; a piece of a file is what the file says, or the page says why not."""
     languages = set(re.findall(r"^```(\w+)$", page.read_text(encoding="utf-8"), flags=re.M))
-    assert languages <= {*LANGUAGES, "text", "json"}
+    assert languages <= {*LANGUAGES, *QUOTED, "text", "json"}
+    for quotation in read_quotations(page):
+        if quotation.source is None:
+            assert quotation.not_run, (
+                f"{quotation.place}: neither `<!-- from: FILE -->` nor `<!-- not run: -->`"
+            )
+        else:
+            check_quotation(quotation, ROOT)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.parent != REFERENCE], ids=shown)
+def test_commands_are_run_or_say_why_not(page: Path) -> None:
+    """A command in a `text` fence or an indented block is not run: the page says so, and why. (The generated
+    reference shows how commands are called.)"""
+    assert not unmarked_commands(page.read_text(encoding="utf-8")), (
+        "make it `console`, or say why it is not run"
+    )
+
+
+def test_quotations_and_unmarked_commands_are_found(tmp_path: Path) -> None:
+    (tmp_path / "hello.c").write_text("int main(void) {\n    return 0;\n}\n")
+    page = tmp_path / "page.md"
+    page.write_text("<!-- from: hello.c -->\n```c\nreturn 0;\n```\n\n```yaml\na: 1\n```\n")
+    quoted, bare = read_quotations(page)
+    check_quotation(quoted, tmp_path)
+    assert (bare.source, bare.not_run) == (None, None)
+    (tmp_path / "hello.c").write_text("int main(void) {\n    return 1;\n}\n")
+    with pytest.raises(AssertionError, match="does not say"):
+        check_quotation(quoted, tmp_path)
+    assert unmarked_commands("```text\ntercet serve\n```\n\n    pip install it\n") == [
+        "tercet serve",
+        "pip install it",
+    ]
+    assert not unmarked_commands("<!-- not run: no cluster here -->\n```text\nkubectl get pods\n```\n")
+    assert not unmarked_commands("```console\n$ tercet list\n    tercet in its output\n```\n")
 
 
 # Generated pages and the site -----------------------------------------------------------------------

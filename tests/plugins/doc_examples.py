@@ -9,6 +9,12 @@
 
 A comment in the line before the fence changes that: `<!-- not run: reason -->`, or `<!-- exits 2 -->` for a
 console block whose last command fails with that status.
+
+    ```c              (and the other languages of QUOTED) is a piece of a file that something else tests: the
+                      line before says which, `<!-- from: examples/c/tell.c -->`, and the file has these lines
+
+    ```text           anything else. Where a line of it, or of an indented block, begins with a program of
+                      PROGRAMS, it is a command that nobody runs, and the line before says why
 """
 
 from __future__ import annotations
@@ -23,6 +29,12 @@ from pathlib import Path
 from typing import Any
 
 LANGUAGES = ("console", "python")
+QUOTED = ("bicep", "c", "cmake", "cpp", "dockerfile", "haproxy", "ini", "nginx", "swift", "toml", "yaml")
+PROGRAMS = (
+    "./dev apt apt-get az bash brew cc clang clang++ cmake ctest curl docker g++ gcc git haproxy helm kubectl make "
+    "nginx ninja npm numactl pip pkg podman prometheus promtool python python3 ray redis-cli redis-server sh ssh "
+    "sudo swift systemctl taskset tercet uv wget xcodebuild"
+).split()
 TIMEOUT_SECONDS = 300
 FENCE = re.compile(r"^(?P<comment><!--[^\n]*-->\n)?```(?P<language>\w+)\n(?P<body>.*?)^```$", re.M | re.S)
 
@@ -66,6 +78,65 @@ def read_examples(page: Path) -> list[Example]:
             )
         )
     return examples
+
+
+@dataclass(frozen=True)
+class Quotation:
+    """A piece of a file: `source` is the file, relative to the top, None when the page names none."""
+
+    place: str
+    body: str
+    source: str | None
+    not_run: str | None
+
+
+def read_quotations(page: Path) -> list[Quotation]:
+    """The blocks of a page in the languages of QUOTED."""
+    text = page.read_text(encoding="utf-8")
+    quotations = []
+    for fence in FENCE.finditer(text):
+        if fence["language"] in QUOTED:
+            comment = fence["comment"] or ""
+            source = re.search(r"from: *(\S+)", comment)
+            not_run = re.search(r"not run: *(.{10,}?) *-->", comment)
+            place = f"{page.name}:{text[: fence.start('body')].count(chr(10)) + 1}"
+            quotations.append(
+                Quotation(
+                    place, fence["body"], source[1] if source else None, not_run[1] if not_run else None
+                )
+            )
+    return quotations
+
+
+def check_quotation(quotation: Quotation, root: Path) -> None:
+    """The lines stand in the file one after another, at whatever indentation; `...` stands for some left out."""
+    source = (root / str(quotation.source)).read_text(encoding="utf-8")
+    lines = "\n".join(line.strip() for line in source.splitlines())
+    position = 0
+    for piece in re.split(r"^\s*\.\.\.\s*$", quotation.body, flags=re.M):
+        wanted = "\n".join(line.strip() for line in piece.strip().splitlines())
+        found = lines.find(wanted, position)
+        if found < 0:
+            raise AssertionError(f"{quotation.place}: {quotation.source} does not say:\n{piece}")
+        position = found + len(wanted)
+
+
+def unmarked_commands(text: str) -> list[str]:
+    """The lines of `text` fences and indented blocks that begin with one of PROGRAMS and have no reason."""
+    marked = re.compile(r"not run: *.{10,} *-->")
+    blocks = [
+        fence["body"]
+        for fence in FENCE.finditer(text)
+        if fence["language"] == "text" and not marked.search(fence["comment"] or "")
+    ]
+    rest = FENCE.sub("\n", text)
+    blocks += [
+        block
+        for block in re.findall(r"((?:^.*-->\n)?(?:^    .*\n?)+)", rest, flags=re.M)
+        if not marked.search(block)
+    ]
+    lines = [line.strip().removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.partition(" ")[0] in PROGRAMS]
 
 
 def run_python(example: Example, namespace: dict[str, Any]) -> None:
