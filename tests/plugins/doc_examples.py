@@ -30,11 +30,54 @@ from typing import Any
 
 LANGUAGES = ("console", "python")
 QUOTED = ("bicep", "c", "cmake", "cpp", "dockerfile", "haproxy", "ini", "nginx", "swift", "toml", "yaml")
-PROGRAMS = (
-    "./dev apt apt-get az bash brew cc clang clang++ cmake ctest curl docker g++ gcc git haproxy helm kubectl make "
-    "nginx ninja npm numactl pip pkg podman prometheus promtool python python3 ray redis-cli redis-server sh ssh "
-    "sudo swift systemctl taskset tercet uv wget xcodebuild"
-).split()
+PROGRAMS = frozenset(
+    [
+        "./dev",
+        "apt",
+        "apt-get",
+        "az",
+        "bash",
+        "brew",
+        "cc",
+        "clang",
+        "clang++",
+        "cmake",
+        "ctest",
+        "curl",
+        "docker",
+        "g++",
+        "gcc",
+        "git",
+        "haproxy",
+        "helm",
+        "kubectl",
+        "make",
+        "nginx",
+        "ninja",
+        "npm",
+        "numactl",
+        "pip",
+        "pkg",
+        "podman",
+        "prometheus",
+        "promtool",
+        "python",
+        "python3",
+        "ray",
+        "redis-cli",
+        "redis-server",
+        "sh",
+        "ssh",
+        "sudo",
+        "swift",
+        "systemctl",
+        "taskset",
+        "tercet",
+        "uv",
+        "wget",
+        "xcodebuild",
+    ]
+)
 TIMEOUT_SECONDS = 300
 FENCE = re.compile(r"^(?P<comment><!--[^\n]*-->\n)?```(?P<language>\w+)\n(?P<body>.*?)^```$", re.M | re.S)
 
@@ -109,7 +152,7 @@ def read_quotations(page: Path) -> list[Quotation]:
 
 
 def check_quotation(quotation: Quotation, root: Path) -> None:
-    """The lines stand in the file one after another, at whatever indentation; `...` stands for some left out."""
+    """The lines stand in the file in this order, however far indented; `...` stands for some left out."""
     source = (root / str(quotation.source)).read_text(encoding="utf-8")
     lines = "\n".join(line.strip() for line in source.splitlines())
     position = 0
