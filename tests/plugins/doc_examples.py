@@ -31,52 +31,14 @@ from typing import Any
 LANGUAGES = ("console", "python")
 QUOTED = ("bicep", "c", "cmake", "cpp", "dockerfile", "haproxy", "ini", "nginx", "swift", "toml", "yaml")
 PROGRAMS = frozenset(
-    [
-        "./dev",
-        "apt",
-        "apt-get",
-        "az",
-        "bash",
-        "brew",
-        "cc",
-        "clang",
-        "clang++",
-        "cmake",
-        "ctest",
-        "curl",
-        "docker",
-        "g++",
-        "gcc",
-        "git",
-        "haproxy",
-        "helm",
-        "kubectl",
-        "make",
-        "nginx",
-        "ninja",
-        "npm",
-        "numactl",
-        "pip",
-        "pkg",
-        "podman",
-        "prometheus",
-        "promtool",
-        "python",
-        "python3",
-        "ray",
-        "redis-cli",
-        "redis-server",
-        "sh",
-        "ssh",
-        "sudo",
-        "swift",
-        "systemctl",
-        "taskset",
-        "tercet",
-        "uv",
-        "wget",
-        "xcodebuild",
-    ]
+    re.findall(
+        r"\S+",
+        """
+        ./dev apt apt-get az bash brew cc clang clang++ cmake ctest curl docker g++ gcc git haproxy helm
+        kubectl make nginx ninja npm numactl pip pkg podman prometheus promtool python python3 ray redis-cli
+        redis-server sh ssh sudo swift systemctl taskset tercet uv wget xcodebuild
+        """,
+    )
 )
 TIMEOUT_SECONDS = 300
 FENCE = re.compile(r"^(?P<comment><!--[^\n]*-->\n)?```(?P<language>\w+)\n(?P<body>.*?)^```$", re.M | re.S)
