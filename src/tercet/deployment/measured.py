@@ -61,7 +61,7 @@ class MeasuredStrategy(abc.ABC):
 
     @abc.abstractmethod
     def _pieces(self, request: GenerationRequest) -> Generator[Piece, None, None]:
-        """Give the answer as it comes, and stop when it is closed; UnavailableError where nothing is deployed."""
+        """Give the answer as it comes, stop when closed; UnavailableError where nothing is deployed."""
 
     def _memory_bytes(self) -> int | None:
         """Resident memory of what computes; by default that of this process."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Generator
 
+from tercet.deployment.converted import check_generates, check_memory
 from tercet.deployment.measured import MeasuredStrategy
 from tercet.deployment.strategy import Availability, DeploymentSettings, GenerationRequest, Piece
 from tercet.errors import TercetError, UnavailableError
 from tercet.kernels.isa import choose_isa
 from tercet.llm import LLM
+from tercet.models.loading import load_model
 from tercet.models.registry import resolve
 from tercet.sampling.params import SamplingParams
 
 __all__ = ["NativeStrategy"]
+
+BYTES_PER_CODE, BYTES_PER_OTHER = 0.2, 1
 
 
 class NativeStrategy(MeasuredStrategy):
@@ -29,10 +34,12 @@ class NativeStrategy(MeasuredStrategy):
     def availability(self) -> Availability:
         """See `Strategy`."""
         try:
-            path, (isa, _) = resolve(self._model), choose_isa(None)
+            source, (isa, _) = load_model(resolve(self._model), verify=False), choose_isa()
+            check_generates(source)
+            check_memory(source, BYTES_PER_CODE, BYTES_PER_OTHER)
         except TercetError as error:
             return Availability(False, str(error))
-        return Availability(True, f"kernels for {isa}; {path.name}")
+        return Availability(True, f"tercet {importlib.metadata.version('tercet')}, kernels for {isa}")
 
     def set_up(self) -> None:
         """See `Strategy`: there is nothing to set up."""
@@ -41,7 +48,10 @@ class NativeStrategy(MeasuredStrategy):
         """See `Strategy`."""
         if self._llm is None:
             self._llm = LLM(
-                self._model, threads=self._settings.threads, max_context=self._settings.max_context
+                self._model,
+                threads=self._settings.threads,
+                max_context=self._settings.max_context,
+                prefix_cache=self._settings.prefix_cache,
             )
 
     def close(self) -> None:
@@ -53,8 +63,15 @@ class NativeStrategy(MeasuredStrategy):
     def _pieces(self, request: GenerationRequest) -> Generator[Piece, None, None]:
         if self._llm is None:
             raise UnavailableError(f"{self.name} is not deployed: call deploy() first")
+        # Nothing but the temperature shapes the choice, so that strategies can be compared.
         params = SamplingParams(
-            temperature=request.temperature, max_tokens=request.max_tokens, seed=request.seed
+            temperature=request.temperature,
+            max_tokens=request.max_tokens,
+            seed=request.seed,
+            top_p=1,
+            top_k=0,
+            min_p=0,
+            repetition_penalty=1,
         )
         if request.chat:
             stream = self._llm.stream_chat([{"role": "user", "content": request.prompt}], params)

@@ -49,6 +49,8 @@ class DeploymentSettings:
     """Threads of the computation; None is one for each physical core."""
     max_context: int | None = None
     """Most tokens of prompt and answer together; None is what the model was trained for."""
+    prefix_cache: bool = True
+    """Whether a prompt may use what was computed of an earlier one."""
     folder: str | None = None
     """Where models are kept that had to be converted; None is a folder in the cache."""
 
@@ -105,7 +107,7 @@ class Piece:
 
     text: str
     token_ids: tuple[int, ...] | None = None
-    """Tokens that are told now, perhaps of earlier text: joined, they are the answer's. None where not told."""
+    """Tokens told now, perhaps of earlier text: joined, they are the answer's. None where none are told."""
     prompt_tokens: int | None = None
     generated_tokens: int | None = None
     """Tokens of the whole answer, as the program counted them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,12 +40,16 @@ class OnnxDecoder:
             os.fspath(path), options, providers=["CPUExecutionProvider"]
         )
         caches = [each for each in self._session.get_inputs() if each.name.startswith("past_key_values.")]
-        self._cache = {
+        self._empty = {
             each.name: np.zeros((1, each.shape[1], 0, each.shape[3]), np.float32) for each in caches
         }
-        self._length = 0
+        self.restart()
 
-    def forward(self, token_ids: npt.NDArray[np.integer]) -> Floats:
+    def restart(self) -> None:
+        """Forget the sequence, and begin another."""
+        self._cache, self._length = self._empty, 0
+
+    def forward(self, token_ids: Sequence[int] | npt.NDArray[np.integer]) -> Floats:
         """Return the logits after each of some more tokens, float32 [tokens, vocab_size]."""
         ids = np.asarray(token_ids, np.int64)[None]
         begin, self._length = self._length, self._length + ids.shape[1]
