@@ -2,6 +2,7 @@
 
 speed        the commands that time one thing
 comparison   the commands that set two things side by side
+cost         what a measured speed means in machines and money
 settings     options they share, and the forms of a report
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import typer
 
-from tercet.cli.bench import comparison, levels, monitoring, opening, server, sparsity, speed
+from tercet.cli.bench import comparison, cost, levels, monitoring, opening, server, sparsity, speed
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 
@@ -32,5 +33,6 @@ for command, name in (
     (opening.open_model, "open"),
     (server.server, "server"),
     (monitoring.monitor, "monitor"),
+    (cost.cost, "cost"),
 ):
     app.command(name)(command)
