@@ -98,7 +98,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
     """A user who installs the package without extras can import everything but what an extra is for."""
     package = ROOT / "src" / "tercet"
     modules = set(package.rglob("*.py"))
-    extras = {"ray": {package / "training" / "ray_train.py"}}
+    extras = {"ray": {*(package / "cluster").rglob("*.py"), package / "training" / "ray_train.py"}}
     trained = [set((package / name).rglob("*.py")) for name in ("training", "distillation", "pruning")]
     extras["train"] = set().union(*trained) - extras["ray"]
     extras["finetune"] = {*(package / "finetuning").rglob("*.py"), *(package / "data").rglob("*.py")}

@@ -10,13 +10,12 @@ sees under the same path.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from tercet.environment import atomic_write, optional_import
+from tercet.cluster.connection import connected, ray_module
+from tercet.environment import atomic_write
 from tercet.errors import ParameterError, StorageError, TercetError, TrainingError
 from tercet.training.checkpoint import checkpoints
 from tercet.training.loop import TrainingResult, train
@@ -50,10 +49,10 @@ def train_on_ray(
         MissingExtraError: Ray is not installed.
         ParameterError: the cluster has too few processors for the workers.
         TrainingError: as `train`, or the workers failed too often.
+        UnavailableError: the cluster does not answer, or none can be started.
     """
-    ray = optional_import("ray", "ray")
-    ray_train = optional_import("ray.train", "ray")
-    ray_torch = optional_import("ray.train.torch", "ray")
+    ray_train = ray_module("ray.train")
+    ray_torch = ray_module("ray.train.torch")
     if workers < 1:
         raise ParameterError(f"a run needs at least one worker, not {workers}")
     if checkpoints(run) and not resume:
@@ -62,10 +61,7 @@ def train_on_ray(
     refusal = run / _REFUSAL
     for left in (refusal, run / _RESULT):
         left.unlink(missing_ok=True)
-    started_here = not ray.is_initialized()
-    if started_here:
-        _start(ray)
-    try:
+    with connected() as ray:
         resources = ray.cluster_resources()
         use_gpu = resources.get("GPU", 0) >= workers
         if not use_gpu and resources.get("CPU", 0) < workers:
@@ -95,9 +91,6 @@ def train_on_ray(
             if refusal.exists():
                 raise TrainingError(refusal.read_text(encoding="utf-8")) from error
             raise TrainingError(f"the workers of Ray failed: {error}. Resume the run") from error
-    finally:
-        if started_here:
-            ray.shutdown()
     try:
         ended = json.loads((run / _RESULT).read_bytes())
     except FileNotFoundError as error:
@@ -105,20 +98,9 @@ def train_on_ray(
     return TrainingResult(**{**ended, "checkpoint": Path(ended["checkpoint"])})
 
 
-def _start(ray: ModuleType) -> None:
-    address = os.environ.get("RAY_ADDRESS")
-    try:
-        ray.init(address=address, log_to_driver=False, include_dashboard=False)
-    except Exception as error:  # Ray raises bare ones
-        where = (
-            f"the cluster at {address} does not answer" if address else "no cluster starts on this machine"
-        )
-        raise TrainingError(f"Ray: {where} ({error}); nothing was trained") from error
-
-
 def _work(task: dict[str, Any]) -> None:
     """What each worker does; the first of them leaves the result in the run folder."""
-    ray_train = optional_import("ray.train", "ray")
+    ray_train = ray_module("ray.train")
     refusal = Path(task["run"]) / _REFUSAL
     if refusal.exists():  # this is a restart, and it would end in the same way
         raise TrainingError(refusal.read_text(encoding="utf-8"))
