@@ -18,6 +18,7 @@ COMMANDS = (
     "chat",
     "batch",
     "serve",
+    "deploy",
     "audit",
     "keys",
     "monitor",

@@ -50,8 +50,8 @@ class PromptReader:
             raise ParameterError("the prompt is empty, and this model has no token to start from")
         if len(ids) >= self.max_context:
             raise ContextLengthError(
-                f"the prompt has {len(ids)} tokens, and the context of {self.max_context} tokens must hold it "
-                "and at least one more; shorten the prompt",
+                f"the prompt has {len(ids)} tokens, and the context of {self.max_context} tokens must hold "
+                "it and at least one more; shorten the prompt",
                 len(ids),
                 self.max_context,
             )

@@ -1,0 +1,89 @@
+"""How availabilities and measurements look to people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from tercet.cli.console import mebibytes
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from tercet.deployment.strategy import Availability, Metrics
+    from tercet.deployment.trials import Measurement
+
+ABSENT = "-"
+
+
+def availability_table(found: Mapping[str, Availability]) -> Table:
+    """A row for each strategy: whether it runs here, and what was found or is missing."""
+    table = _table("strategy", "here", "what was found, or what is missing")
+    for name, one in found.items():
+        table.add_row(name, "yes" if one.available else "no", _told(one.reason, one.steps))
+    return table
+
+
+def measurement_table(found: Sequence[Measurement]) -> Table:
+    """A row for each strategy: success, what it costs, and whether it agrees with the reference."""
+    table = _table(
+        "strategy", "works", "to first token", "tokens/s", "memory", "ready in", "greedy tokens that agree"
+    )
+    for one in found:
+        if not one.success:
+            here = "failed" if one.available else "no"
+            table.add_row(one.strategy, here, "", "", "", "", _told(one.reason, one.steps))
+            continue
+        ready = (one.set_up_seconds or 0) + (one.deploy_seconds or 0)
+        table.add_row(
+            one.strategy,
+            "yes",
+            _milliseconds(one.time_to_first_token_seconds),
+            ABSENT if one.tokens_per_second is None else f"{one.tokens_per_second:.1f}",
+            ABSENT if one.memory_bytes is None else mebibytes(one.memory_bytes),
+            f"{ready:.1f} s",
+            _plain(ABSENT if one.agreement is None else str(one.agreement)),
+        )
+    return table
+
+
+def metrics_line(name: str, metrics: Metrics) -> str:
+    """One line of what an answer cost."""
+    parts = [name, f"{metrics.generated_tokens} tokens"]
+    if metrics.tokens_per_second is not None:
+        parts.append(f"{metrics.tokens_per_second:.1f} tokens/s")
+    if metrics.median_time_to_first_token_seconds is not None:
+        parts.append(f"first after {_milliseconds(metrics.median_time_to_first_token_seconds)}")
+    if metrics.memory_bytes is not None:
+        parts.append(mebibytes(metrics.memory_bytes))
+    return ", ".join(parts)
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return ABSENT if seconds is None else f"{seconds * 1e3:.1f} ms"
+
+
+def _told(reason: str, steps: Sequence[str]) -> object:
+    return _plain("\n".join([reason, *(f"  {step}" for step in steps)]))
+
+
+def _plain(text: str) -> object:
+    from rich.text import Text
+
+    return Text(text)
+
+
+def _table(*columns: str) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    numbers = {"to first token", "tokens/s", "memory", "ready in"}
+    for column in columns:
+        table.add_column(
+            column,
+            justify="right" if column in numbers else "left",
+            no_wrap=column == "strategy",
+            overflow="fold",
+        )
+    return table
