@@ -65,6 +65,8 @@ def read_examples(page: Path) -> list[Example]:
         if fence["language"] not in LANGUAGES:
             continue
         comment = fence["comment"] or ""
+        if "from:" in comment:
+            continue
         not_run = re.search(r"not run: *(.*?) *-->", comment)
         exits = re.search(r"exits (\d+)", comment)
         expected = None
@@ -96,12 +98,12 @@ class Quotation:
 
 
 def read_quotations(page: Path) -> list[Quotation]:
-    """The blocks of a page in the languages of QUOTED."""
+    """The blocks of a page in the languages of QUOTED, and those of any that say where they are from."""
     text = page.read_text(encoding="utf-8")
     quotations = []
     for fence in FENCE.finditer(text):
-        if fence["language"] in QUOTED:
-            comment = fence["comment"] or ""
+        comment = fence["comment"] or ""
+        if fence["language"] in QUOTED or "from:" in comment:
             source = re.search(r"from: *(\S+)", comment)
             not_run = re.search(r"not run: *(.{10,}?) *-->", comment)
             place = f"{page.name}:{text[: fence.start('body')].count(chr(10)) + 1}"
