@@ -6,6 +6,9 @@ registry        every strategy by its name
 native          our own engine
 onnxruntime     our ONNX export
 transformers    our Hugging Face export, in PyTorch
+bitnet_cpp      our GGUF export, in bitnet.cpp or llama.cpp
+remote          any OpenAI-compatible endpoint
+fallback        several strategies as one, with circuit breakers
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -97,7 +97,9 @@ class Endpoint:
         with self._asked("GET", path, None, seconds) as response:
             return self._json(response.read())
 
-    def stream(self, path: str, body: dict[str, Any], seconds: float) -> Iterator[dict[str, Any]]:
+    def stream(
+        self, path: str, body: dict[str, Any], seconds: float
+    ) -> Generator[dict[str, Any], None, None]:
         """Post JSON, and give the objects of the event stream that comes back, up to `[DONE]` or its end.
 
         An answer that is no event stream but one JSON object is given as it is. Raises as the module says.
@@ -133,7 +135,7 @@ class Endpoint:
         try:
             with contextlib.closing(_connect(parts, end)) as connected:
                 connection = http.client.HTTPConnection(parts.hostname or "", parts.port)
-                connection.sock = _TimedSocket(connected, end, self.label)  # type: ignore[assignment]
+                connection.sock = _TimedSocket(connected, end, self.label)
                 encoded = None if body is None else json.dumps(body).encode()
                 connection.request(method, parts.path.rstrip("/") + path, encoded, headers)
                 response = connection.getresponse()

@@ -15,6 +15,8 @@ STRATEGIES: dict[str, tuple[str, str]] = {
     "native": ("tercet.deployment.native", "NativeStrategy"),
     "onnxruntime": ("tercet.deployment.onnxruntime", "OnnxRuntimeStrategy"),
     "transformers": ("tercet.deployment.transformers", "TransformersStrategy"),
+    "bitnet_cpp": ("tercet.deployment.bitnet_cpp", "BitnetCppStrategy"),
+    "remote": ("tercet.deployment.remote", "RemoteStrategy"),
 }
 
 

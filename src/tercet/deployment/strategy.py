@@ -53,9 +53,23 @@ class DeploymentSettings:
     """Whether a prompt may use what was computed of an earlier one."""
     folder: str | None = None
     """Where models are kept that had to be converted; None is a folder in the cache."""
+    program: str | None = None
+    """For bitnet_cpp: llama-server, run_inference.py, or the folder of a build; None looks for one."""
+    install: bool = False
+    """For bitnet_cpp: whether to make a build where there is none."""
+    start_seconds: int = 120
+    """How long a program may take to load the model."""
+    endpoint: str | None = None
+    """For remote: the address that the routes of an OpenAI-compatible API begin with, as https://HOST/v1."""
+    endpoint_model: str | None = None
+    """For remote: the model to ask for; None where there is only one."""
+    endpoint_key_file: str | None = None
+    """For remote: a file with the API key."""
+    send_prompts: bool = False
+    """For remote: whether prompts may leave this machine."""
 
     def __post_init__(self) -> None:
-        for name in ("threads", "max_context"):
+        for name in ("threads", "max_context", "start_seconds"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ParameterError(f"{name} must be at least 1, not {value}")

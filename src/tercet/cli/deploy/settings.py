@@ -42,6 +42,37 @@ OPTIONS: dict[str, Any] = {
         Path | None,
         option("--folder", help="Where converted models are kept (default: in the cache, see TERCET_CACHE)."),
     ],
+    "program": Annotated[
+        Path | None,
+        option(
+            "--program",
+            help="For bitnet_cpp: llama-server, run_inference.py, or the folder of a build of bitnet.cpp or "
+            "llama.cpp (default: the llama-server on the PATH).",
+        ),
+    ],
+    "install": Annotated[
+        bool, option("--install", help="For bitnet_cpp: fetch and build it where there is no build.")
+    ],
+    "start_seconds": Annotated[
+        int,
+        option("--start-seconds", help="How long bitnet_cpp may take to load the model (default: 120)."),
+    ],
+    "endpoint": Annotated[
+        str | None,
+        option("--endpoint", help="For remote: an OpenAI-compatible API, as https://HOST/v1."),
+    ],
+    "endpoint_model": Annotated[
+        str | None,
+        option("--endpoint-model", help="For remote: which of its models (default: the only one)."),
+    ],
+    "endpoint_key_file": Annotated[
+        Path | None,
+        option("--endpoint-key-file", metavar="FILE", help="For remote: a file with its API key."),
+    ],
+    "send_prompts": Annotated[
+        bool,
+        option("--send-prompts", help="For remote: prompts may leave this machine."),
+    ],
 }
 
 Only = Annotated[

@@ -27,7 +27,7 @@ from tercet.models.loading import LoadedModel
 from tercet.reference.rotary import inverse_frequencies
 from tercet.tokenization.gguf_export import to_gguf_vocabulary
 
-__all__ = ["GgufOutput", "usual_type"]
+__all__ = ["GgufOutput", "fitting_types", "usual_type"]
 
 FLOATS_OF_GGUF = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 EXACT_TYPES = ("I2_S", "F32")
@@ -77,7 +77,7 @@ class GgufOutput(Output):
             self._fields, kind, vocabulary=self._vocabulary, generation=source.generation_config, name=name
         )
         shapes = {name: info.shape for name, info in source.tensors.items()}
-        if kind not in (fitting := _fitting_types(source)):
+        if kind not in (fitting := fitting_types(source)):
             raise ParameterError(
                 f"{source.path} cannot be written as {kind}, whose blocks do not fit the rows of its "
                 f"matrices or its scales. These types do: {', '.join(fitting).lower()}"
@@ -160,13 +160,13 @@ class _GgufSink(Sink):
 
 def usual_type(source: LoadedModel) -> str:
     """Return the ternary type that fits a model and that most programs read."""
-    fitting = _fitting_types(source)
+    fitting = fitting_types(source)
     if not any(info.granularity is not None for info in source.tensors.values()):
         return "F16"
     return next(kind for kind in ("TQ2_0", "I2_S", "Q2_0", "F16") if kind in fitting)
 
 
-def _fitting_types(source: LoadedModel) -> tuple[str, ...]:
+def fitting_types(source: LoadedModel) -> tuple[str, ...]:
     """Return the types that all ternary matrices of a model can be written in."""
     matrices = [info for info in source.tensors.values() if info.granularity is not None]
     # A block has one scale, so it must lie within a row, and within a group of columns.
