@@ -166,6 +166,11 @@ def test_health_can_be_opened_and_nothing_else(store: KeyStore, user: str) -> No
     assert asked(app, "POST", "/health").status_code == 401
 
 
+def test_the_figures_can_be_opened_and_nothing_else(store: KeyStore, user: str) -> None:
+    app = application(ServerSettings(keys_file=store.path, open_metrics=True))
+    assert {path for _, path in addresses(app) if asked(app, "GET", path).status_code != 401} == {"/metrics"}
+
+
 # Keys in headers ----------------------------------------------------------------------------------------
 
 

@@ -46,6 +46,7 @@ def test_what_is_strong_is_not_called_weak(strong: ServerSettings) -> None:
     [
         ({"keys_file": None, "allow_unauthenticated": True}, ["weak: keys"]),
         ({"allow_unauthenticated": True}, ["weak: allow_unauthenticated"]),
+        ({"open_metrics": True}, ["weak: open_metrics"]),
         ({"tls_certificate": None, "tls_key": None}, ["weak: tls_cert"]),
         ({"cors_origins": ("*",)}, ["weak: cors_origin"]),
         ({"security": {"max_choices": None}}, ["weak: no_limit"]),

@@ -34,6 +34,14 @@ OpenHealth = Annotated[
         "--open-health", help="Answer /livez, /readyz and /health without a key.", rich_help_panel=ACCESS
     ),
 ]
+OpenMetrics = Annotated[
+    bool,
+    typer.Option(
+        "--open-metrics",
+        help="Answer /metrics without a key, for endpoint pickers that send none; it tells how much is asked.",
+        rich_help_panel=ACCESS,
+    ),
+]
 AllowedHost = Annotated[
     list[str] | None,
     typer.Option(

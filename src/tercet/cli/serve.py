@@ -221,6 +221,7 @@ def serve(
     keys: access_options.Keys = None,
     allow_unauthenticated: access_options.AllowUnauthenticated = False,
     open_health: access_options.OpenHealth = False,
+    open_metrics: access_options.OpenMetrics = False,
     allowed_host: access_options.AllowedHost = None,
     cors_origin: access_options.CorsOrigin = None,
     tls_cert: access_options.TlsCert = None,

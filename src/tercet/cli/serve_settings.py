@@ -68,6 +68,7 @@ def server_settings(values: Mapping[str, Any]) -> ServerSettings:
         keys_file=access_options.keys_file(_path(values["keys"])),
         allow_unauthenticated=values["allow_unauthenticated"],
         open_health=values["open_health"],
+        open_metrics=values["open_metrics"],
         allowed_hosts=tuple(values["allowed_host"] or ()),
         cors_origins=tuple(values["cors_origin"] or ()),
         tls_certificate=_path(values["tls_cert"]),

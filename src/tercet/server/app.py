@@ -101,7 +101,11 @@ def create_app(
     )
     app.add_middleware(Limits, guard=app.state.guard)
     app.add_middleware(
-        Authentication, access=access, roles=lambda: app.state.roles, open_health=settings.open_health
+        Authentication,
+        access=access,
+        roles=lambda: app.state.roles,
+        open_health=settings.open_health,
+        open_metrics=settings.open_metrics,
     )
     app.add_middleware(
         Origin,

@@ -15,10 +15,21 @@ from starlette.types import Scope
 
 from tercet.security.identity import Role
 
-__all__ = ["ADMIN_PATHS", "HEALTH_PATHS", "USER_PATHS", "RoleTable", "every_route", "role_of"]
+__all__ = [
+    "ADMIN_PATHS",
+    "HEALTH_PATHS",
+    "METRICS_PATH",
+    "USER_PATHS",
+    "RoleTable",
+    "every_route",
+    "role_of",
+]
 
 HEALTH_PATHS = frozenset({"/livez", "/readyz", "/health", "/v1/health"})
 """What balancers and supervisors poll; with `open_health` they need no key for it."""
+
+METRICS_PATH = "/metrics"
+"""What Prometheus and endpoint pickers read; with `open_metrics` they need no key for it."""
 
 PAGE_FOLDER = "/page/"
 """The scripts and styles of the page, at addresses with a digest."""
@@ -67,7 +78,7 @@ USER_PATHS = HEALTH_PATHS | {
 
 ADMIN_PATHS = frozenset(
     {
-        "/metrics",
+        METRICS_PATH,
         "/dashboard.json",
         "/dashboard/day.json",
         "/health/details",

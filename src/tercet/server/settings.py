@@ -50,6 +50,8 @@ class ServerSettings:
     """Whether somebody without a key is let in, from wherever; as a user, not as an admin."""
     open_health: bool = False
     """Whether /livez, /readyz and /health need no key."""
+    open_metrics: bool = False
+    """Whether /metrics needs none: it tells whoever comes how much others ask."""
     allowed_hosts: tuple[str, ...] = ()
     """Names by which the server may be asked for, besides those that are this machine's own."""
     cors_origins: tuple[str, ...] = ()

@@ -117,6 +117,12 @@ def _reach(settings: ServerSettings) -> Iterator[Weakness]:
             "there are keys, and whoever has none is let in as well",
             "leave --allow-unauthenticated out",
         )
+    if settings.open_metrics:
+        yield Weakness(
+            "open_metrics",
+            "whoever reaches the port reads /metrics, which tells how much others ask",
+            "leave --open-metrics out, and give Prometheus the key of an admin",
+        )
     if settings.tls_certificate is None and not settings.is_loopback:
         yield Weakness(
             "tls_cert",

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tercet.security.identity import ANONYMOUS, Caller, calling
 from tercet.server.access import Access, UnauthenticatedError
-from tercet.server.authorization import HEALTH_PATHS, RoleTable
+from tercet.server.authorization import HEALTH_PATHS, METRICS_PATH, RoleTable
 from tercet.server.errors import ApiError, error_response, note_error
 
 __all__ = ["Authentication"]
@@ -35,15 +35,23 @@ class Authentication:
         access: who may come in.
         roles: gives the table of the application, when all its routes are there.
         open_health: whether health needs no key.
+        open_metrics: whether the figures need none.
     """
 
     def __init__(
-        self, app: ASGIApp, access: Access, roles: Callable[[], RoleTable], open_health: bool = False
+        self,
+        app: ASGIApp,
+        access: Access,
+        roles: Callable[[], RoleTable],
+        open_health: bool = False,
+        open_metrics: bool = False,
     ) -> None:
         self.app = app
         self.access = access
         self.roles = roles
-        self.open_health = open_health
+        self.open_paths = (HEALTH_PATHS if open_health else frozenset()) | (
+            {METRICS_PATH} if open_metrics else frozenset()
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on for its caller, or refuse it."""
@@ -71,7 +79,7 @@ class Authentication:
             found: Caller = scope["tercet.caller"]
             return found
         path, method = scope["path"], scope.get("method", "")
-        if self.open_health and path in HEALTH_PATHS and method in ("GET", "HEAD"):
+        if path in self.open_paths and method in ("GET", "HEAD"):
             return ANONYMOUS
         caller = self.access.caller_of(Headers(scope=scope), asks_browser=path == PAGE)
         if self.roles().needed(scope) == "admin" and not caller.is_admin:
