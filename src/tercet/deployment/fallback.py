@@ -46,6 +46,14 @@ class Attempt:
     """Empty, or why it did not answer."""
 
 
+@dataclass
+class _Link:
+    strategy: Strategy
+    breaker: CircuitBreaker
+    reason: str = ""
+    """Why it failed last."""
+
+
 class FallbackChain:
     """A strategy made of others. Used by one thread at a time, as they are.
 
@@ -65,12 +73,12 @@ class FallbackChain:
     ) -> None:
         if not strategies:
             raise ParameterError("a chain has at least one strategy")
-        self._links = [(strategy, breaker()) for strategy in strategies]
+        self._links = [_Link(strategy, breaker()) for strategy in strategies]
         self.attempts: tuple[Attempt, ...] = ()
 
     def availability(self) -> Availability:
         """See `Strategy`: one that can run is enough."""
-        found = {strategy.name: strategy.availability() for strategy, _ in self._links}
+        found = {strategy.name: strategy.availability() for strategy in self._strategies}
         can = [name for name, one in found.items() if one.available]
         reasons = "; ".join(f"{name}: {one.reason}" for name, one in found.items())
         return Availability(bool(can), f"first {can[0]}; {reasons}" if can else reasons)
@@ -78,7 +86,7 @@ class FallbackChain:
     def set_up(self) -> None:
         """See `Strategy`: each that can be is set up; one is enough."""
         failed: list[Attempt] = []
-        for strategy, _ in self._links:
+        for strategy in self._strategies:
             try:
                 strategy.set_up()
             except TercetError as error:
@@ -97,25 +105,25 @@ class FallbackChain:
     def stream(self, request: GenerationRequest) -> Iterator[str]:
         """See `Strategy`. An error after the first piece is raised as it is."""
 
-        def begun(strategy: Strategy) -> tuple[str | None, Iterator[str], Strategy]:
+        def begun(strategy: Strategy) -> tuple[str | None, Iterator[str]]:
             pieces = strategy.stream(request)
-            return next(pieces, None), pieces, strategy
+            return next(pieces, None), pieces
 
-        first, rest, strategy = self._first(begun)
+        first, rest = self._first(begun)
         if first is None:
             return
+        link = next(one for one in self._links if one.strategy.name == self.attempts[-1].strategy)
         yield first
-        breaker = next(breaker for one, breaker in self._links if one is strategy)
         try:
             yield from rest
         except TercetError as error:
-            _note(breaker, error)
+            _note(link, error)
             raise
 
     def test(self, request: GenerationRequest | None = None) -> Trial:
         """See `Strategy`: the first test that succeeds, or all reasons."""
         trials = []
-        for strategy, _ in self._links:
+        for strategy in self._strategies:
             trials.append(strategy.test(request))
             if trials[-1].success:
                 return trials[-1]
@@ -124,7 +132,7 @@ class FallbackChain:
 
     def metrics(self) -> Metrics:
         """See `Strategy`: of all together. A request that two were tried for counts in both."""
-        each = [strategy.metrics() for strategy, _ in self._links]
+        each = [strategy.metrics() for strategy in self._strategies]
         successful = sum(one.successful for one in each)
         seconds = sum((one.average_seconds or 0) * one.successful for one in each)
         memories = [one.memory_bytes for one in each if one.memory_bytes is not None]
@@ -142,43 +150,51 @@ class FallbackChain:
     def close(self) -> None:
         """See `Strategy`."""
         with contextlib.ExitStack() as stack:
-            for strategy, _ in self._links:
+            for strategy in self._strategies:
                 stack.callback(strategy.close)
+
+    @property
+    def _strategies(self) -> list[Strategy]:
+        return [link.strategy for link in self._links]
 
     def _first(self, ask: Callable[[Strategy], Result]) -> Result:
         attempts: list[Attempt] = []
-        for strategy, breaker in self._links:
+        for link in self._links:
+            name, breaker = link.strategy.name, link.breaker
             if not breaker.allows():
-                left = f"it failed before and is left alone for {breaker.seconds_left:.0f} more seconds"
-                attempts.append(Attempt(strategy.name, False, left))
+                left = f"it is left alone for {breaker.seconds_left:.0f} more seconds, since it failed: "
+                attempts.append(Attempt(name, False, left + link.reason))
                 continue
+            deployed = False
             try:
-                deployed = False
-                strategy.deploy()
+                link.strategy.deploy()
                 deployed = True
-                result = ask(strategy)
+                result = ask(link.strategy)
             except TercetError as error:
-                _note(breaker, error, at_once=not deployed)
-                attempts.append(Attempt(strategy.name, False, str(error)))
-                continue
+                _note(link, error, at_once=not deployed)
+                attempts.append(Attempt(name, False, link.reason))
+                if len(self._links) == 1:
+                    raise
             except BaseException:
                 breaker.abandoned()
                 raise
-            breaker.succeeded()
-            self.attempts = (*attempts, Attempt(strategy.name, True, ""))
-            return result
+            else:
+                breaker.succeeded()
+                self.attempts = (*attempts, Attempt(name, True, ""))
+                return result
         self.attempts = tuple(attempts)
         raise _nobody(attempts)
 
 
-def _note(breaker: CircuitBreaker, error: TercetError, at_once: bool = False) -> None:
-    """Tell a breaker what a failure says of the strategy; `at_once` where to try again costs too much."""
+def _note(link: _Link, error: TercetError, at_once: bool = False) -> None:
+    """Tell a breaker what a failure says of a strategy; `at_once` where to try again costs too much."""
+    link.reason = str(error)
     if isinstance(error, OverloadedError):
-        breaker.failed(error.retry_after_seconds, at_once=True)
+        link.breaker.failed(error.retry_after_seconds, at_once=True)
     elif isinstance(error, (ParameterError, ContextLengthError)) and not at_once:
-        breaker.abandoned()
+        link.breaker.abandoned()
     else:
-        breaker.failed(at_once=at_once)
+        link.breaker.failed(at_once=at_once)
 
 
 def _nobody(attempts: Sequence[Attempt]) -> UnavailableError:

@@ -46,6 +46,8 @@ class TimeLimits:
     start: float = 120.0
     """Until the process says whether the strategy is available."""
     set_up: float = 900.0
+    install: float = 7200.0
+    """Instead of `set_up` where a program may be built; its steps have limits of their own."""
     deploy: float = 180.0
     grace: float = 10.0
     """Beyond the time limit of a generation, which the strategy itself must keep."""
@@ -124,6 +126,9 @@ def measure(
     said = dataclasses.replace(settings or DeploymentSettings(), prefix_cache=False)
     comparable = {name: create(name, model, said).comparable for name in names or STRATEGIES}
     reference = Reference(model) if asked.temperature == 0 and any(comparable.values()) else None
+    allowed = limits or TimeLimits()
+    if said.install:
+        allowed = dataclasses.replace(allowed, set_up=allowed.install)
     found = []
     for name, compares in comparable.items():
         tell(name)
@@ -135,7 +140,7 @@ def measure(
             "runs": runs,
         }
         with _process(job) as events:
-            one, first = _observed(name, events, asked, limits or TimeLimits(), tell)
+            one, first = _observed(name, events, asked, allowed, tell)
         if compares and reference is not None and first is not None:
             try:
                 one = dataclasses.replace(one, agreement=reference.agreement(asked, first))
