@@ -4,7 +4,6 @@
 
 #include <nanobind/ndarray.h>
 
-#include <algorithm>
 #include <span>
 #include <utility>
 #include <vector>
@@ -68,10 +67,7 @@ class PlaneMatrixArray {
         if (scales_.size() != rows)
             reject("PlaneMatrix", "scales", std::to_string(rows) + " numbers", std::to_string(scales_.size()));
         matrix_.low = data_.data() + high_bytes;
-        for (std::size_t row = 0; row < rows; ++row)
-            matrix_.mean_square_scale += static_cast<double>(scales_.data()[row]) * static_cast<double>(scales_.data()[row]);
-        matrix_.mean_square_scale /= static_cast<double>(rows);
-        matrix_.largest_scale = *std::max_element(scales_.data(), scales_.data() + rows);
+        matrix_.measure_scales();
     }
 
     const PlaneMatrix& matrix() const noexcept { return matrix_; }

@@ -64,6 +64,14 @@ struct PlaneMatrix {
     int bias() const noexcept { return 1 << (bits - 1); }
     int low_bits() const noexcept { return bits - 4; }
     std::size_t low_chunk_bytes() const noexcept { return bits == 8 ? four_bit_chunk_bytes : two_bit_chunk_bytes; }
+
+    // Fills in what the two stages of a head want to know of the scales.
+    void measure_scales() noexcept {
+        for (std::size_t row = 0; row < rows; ++row)
+            mean_square_scale += static_cast<double>(scales[row]) * static_cast<double>(scales[row]);
+        mean_square_scale /= static_cast<double>(rows);
+        largest_scale = *std::max_element(scales, scales + rows);
+    }
 };
 
 // A matrix of any kind: an embedding or an output head, which some models store as a ternary matrix too, or a matrix
