@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 from tercet.models.config import ModelConfig
 from tercet.models.tensor_names import is_ternary, tensor_shapes
@@ -55,8 +55,11 @@ TINY_CONFIG = ModelConfig(
 
 
 @functools.cache
-def tiny_tokenizer_json() -> bytes:
-    """A byte-level BPE tokenizer of `TINY_CONFIG.vocab_size` tokens."""
+def tiny_tokenizer_json(begins: bool = False) -> bytes:
+    """A byte-level BPE tokenizer of `TINY_CONFIG.vocab_size` tokens.
+
+    With `begins` it puts the model's first token before a text by itself, as those of folders do.
+    """
     tokenizer = tokenizers.Tokenizer(models.BPE())
     digits, byte_level = pre_tokenizers.Digits(True), pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, byte_level])
@@ -69,6 +72,13 @@ def tiny_tokenizer_json() -> bytes:
     )
     words = [f"{first}{second} " for first in "bdfgklmnprst" for second in ("an", "ell", "ing", "ould", "ay")]
     tokenizer.train_from_iterator([*TEXTS, *(3 * [*words])], trainer)
+    if begins:
+        bos = CONTROL_TOKENS[TINY_CONFIG.bos_token_id or 0]
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{bos} $A",
+            pair=f"{bos} $A {bos}:1 $B:1",
+            special_tokens=[(bos, TINY_CONFIG.bos_token_id)],
+        )
     return tokenizer.to_str().encode()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 import tracemalloc
 from pathlib import Path
@@ -60,7 +61,7 @@ def test_a_folder_becomes_a_file(
     assert steps[-1].done_bytes <= steps[-1].total_bytes == path.stat().st_size
     model = load_model(path)
     assert model.metadata == {"name": "Tiny"}
-    assert model.tokenizer_json == tiny_tokenizer_json()
+    assert json.loads(model.tokenizer_json or b"") == json.loads(tiny_tokenizer_json(begins=True))
     for name, matrix in model.weights.items():
         if isinstance(matrix, PackedMatrix):
             expected = absmean_ternary(MASTERS[name])

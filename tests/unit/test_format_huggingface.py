@@ -184,7 +184,8 @@ def test_a_saved_folder_is_read_back(tiny_model_folder: Path) -> None:
     assert folder.quantization.online
     assert folder.generation == GENERATION
     assert folder.chat_template == CHAT_TEMPLATE
-    assert folder.tokenizer_json() == tiny_tokenizer_json()
+    # Other programs know of the first token by the tokenizer alone.
+    assert json.loads(folder.tokenizer_json() or b"") == json.loads(tiny_tokenizer_json(begins=True))
     assert "model.embed_tokens.weight" in folder.tensors
     settings = json.loads((tiny_model_folder / "tokenizer_config.json").read_bytes())
     assert (settings["bos_token"], settings["eos_token"]) == ("<|begin_of_text|>", "<|end_of_text|>")

@@ -31,7 +31,7 @@ def test_a_model_is_opened_whatever_it_is_stored_as(kind: str, request: pytest.F
     model = load_model(path)
     assert model.path == path
     assert model.config == TINY_CONFIG
-    assert model.tokenizer_json == tiny_tokenizer_json()
+    assert json.loads(model.tokenizer_json or b"") == json.loads(tiny_tokenizer_json(begins=True))
     assert model.chat_template == CHAT_TEMPLATE
     assert model.generation_config == GENERATION
     assert model.tokenizer().vocab_size == TINY_CONFIG.vocab_size

@@ -46,7 +46,7 @@ def list_strategies(
 
 
 @with_settings
-def test_strategies(
+def try_strategies(
     settings: DeploymentSettings,
     only: Only = None,
     prompt: Prompt = TEST_PROMPT,

@@ -101,7 +101,7 @@ class FolderPlan:
             GENERATION: _json(generation_config.from_settings(self.generation, *ends)),
         }
         if self.tokenizer_json is not None:
-            files[TOKENIZER] = self.tokenizer_json
+            files[TOKENIZER] = _with_first_token(self.tokenizer_json, model)
             files[TOKENIZER_CONFIG] = _json(_tokenizer_config(self.tokenizer_json, self.chat_template, model))
         if model.get("pooling"):
             files |= pooling_files(model["hidden_size"], model.get("normalize_embeddings", False))
@@ -178,6 +178,35 @@ def _real_blocks(weight: TernaryTensor) -> Iterator[npt.NDArray[np.float32]]:
         part = slice(start, start + step)
         scales = weight.scales[part] if weight.scales.ndim else weight.scales
         yield TernaryTensor(weight.codes[part], scales).dequantize()
+
+
+def _with_first_token(tokenizer_json: bytes, model: Mapping[str, Any]) -> bytes:
+    """Let a tokenizer begin every text with the model's first token, where it says nothing about that.
+
+    Other programs ask the tokenizer alone: transformers 5 ignores `add_bos_token` beside a tokenizer.json.
+    """
+    value = parse_json(tokenizer_json, TOKENIZER, "the tokenizer")
+    tokenizer = Fields(value, TOKENIZER, "tokenizer")
+    bos = model["bos_token_id"]
+    names = [
+        entry.text("content")
+        for entry in tokenizer.objects_of_list("added_tokens")
+        if entry.integer("id") == bos
+    ]
+    if not (model["add_bos"] and names and isinstance(value, dict) and value.get("post_processor") is None):
+        return tokenizer_json
+    first, second = (
+        [{"SpecialToken": {"id": names[0], "type_id": kind}}, {"Sequence": {"id": text, "type_id": kind}}]
+        for kind, text in enumerate("AB")
+    )
+    template = {
+        "type": "TemplateProcessing",
+        "single": first,
+        "pair": [*first, *second],
+        "special_tokens": {names[0]: {"id": names[0], "ids": [bos], "tokens": [names[0]]}},
+    }
+    whole = {**value, "post_processor": template}
+    return json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _tokenizer_config(
