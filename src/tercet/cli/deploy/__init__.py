@@ -18,7 +18,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="
 # Name of the command -> module of this package and function in it. In the order of the help page.
 COMMANDS = {
     "list": ("strategies", "list_strategies"),
-    "test": ("strategies", "test_strategies"),
+    "test": ("strategies", "try_strategies"),
     "select": ("choice", "select"),
     "recommend": ("choice", "recommend"),
     "run": ("run", "run"),
