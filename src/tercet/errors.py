@@ -10,6 +10,7 @@
     ├── UntrustedModelError        nobody whom the settings trust vouches for a model
     ├── UnsupportedModelError      the file is sound, but it holds an architecture that we do not run
     ├── IsaError                   an instruction set was demanded that this processor (or build) lacks
+    ├── DeviceError                a GPU was demanded that this machine lacks, or PyTorch cannot use
     ├── MemoryLimitError           a model does not fit into the memory that it may use
     ├── MissingExtraError          an optional dependency is not installed (also an ImportError)
     ├── HubError                   the Hugging Face Hub cannot be reached, or answers with an error
@@ -39,6 +40,7 @@ __all__ = [
     "ContentFilteredError",
     "ContextLengthError",
     "DeadlineError",
+    "DeviceError",
     "ForbiddenError",
     "FormatError",
     "GenerationError",
@@ -110,6 +112,10 @@ class UnsupportedModelError(TercetError):
 
 class IsaError(TercetError):
     """An instruction set was demanded that this processor or this build does not have."""
+
+
+class DeviceError(TercetError):
+    """A GPU was demanded that this machine does not have, or that the installed PyTorch cannot use."""
 
 
 class MemoryLimitError(TercetError):

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tercet.engine.adapters import AdapterChoice, AdapterSet
+from tercet.engine.devices import CPU, gpu_bytes, settings_for
 from tercet.engine.engine import Engine
 from tercet.engine.memory import MemoryUsage, measure_memory
 from tercet.engine.memory_plan import MemoryPlan
@@ -53,32 +54,29 @@ class LLM:
     """A loaded model that generates text, or turns text into vectors.
 
     Args:
-        model: the name of a model, or the path of a file or folder that the package can read;
-            None is the model that ships with it.
-        threads: threads of the forward pass: a number, "all" for every physical core that the process may
-            run on, or None for what level and scenario say.
-        isa: the instruction set of the kernels (`tercet doctor` lists them); None takes `TERCET_ISA` or
-            the best.
+        model: name of a model, or path of a file or folder that we read; None is the one that we ship.
+        threads: of the forward pass: a number, "all" for every physical core, None: as the level says.
+        isa: the kernels' instruction set (`tercet doctor` lists them); None: `TERCET_ISA` or the best.
         kv_dtype: "f32" (exact), "f16" (half the memory) or "int8" (little more than a quarter) for keys and
             values; None for what level and scenario say.
         max_context: most tokens of prompt and answer together, at most what the model was trained for.
         level: "baseline", "optimized" (the default) or "aggressive": see `tercet.models.profiles`.
-        scenario: "mobile", "edge", "server" or "cloud": threads and memory of such a place. The memory is
-            that of the whole process; what the model leaves of it decides how long a context may be and how
-            many sequences run at once.
-        head: "full" or "two_stage", which reads half of a head that is stored in planes; None for what the
-            level says.
+        scenario: "mobile", "edge", "server" or "cloud": threads and memory (of the whole process) of such a
+            place. What the model leaves of it decides the longest context, and how many run at once.
+        head: "full" or "two_stage", which reads half of a head that is stored in planes; None: the level's.
         prefix_cache: whether a prompt that begins like an earlier one uses the keys and values of that one,
             as far as they are still there. It changes the time to the first token and no token.
         speculation: "prompt_lookup" guesses tokens from the text so far, "draft" with a second model, and
-            one step checks them all; "off", or None for what the level says. It changes no token either.
+            one step checks them all; "off"; None: the level's. It changes no token either.
         draft: name or path of the second model, which must have the same tokenizer.
         adapters: name -> folder of adapters (LoRA, as PEFT writes them) that calls may then name.
         weights_memory: "mapped", "huge" or "auto" (`tercet.formats.weights_memory`); None: the level's.
+        device: "cpu", or "cuda" ("cuda:1") for an NVIDIA GPU; scenario, isa and threads are then not its.
 
     Raises:
         ModelNotFoundError, FormatError, UnsupportedModelError, IsaError, ParameterError: see `tercet.errors`.
-        MemoryLimitError: the model does not fit into the memory of the scenario.
+        MemoryLimitError: the model does not fit into the memory of the scenario, or of the GPU.
+        DeviceError, MissingExtraError: there is no GPU, or PyTorch or Triton is missing.
     """
 
     def __init__(
@@ -97,11 +95,13 @@ class LLM:
         draft: str | os.PathLike[str] | None = None,
         weights_memory: str | None = None,
         adapters: Mapping[str, str | os.PathLike[str]] | None = None,
+        device: str = CPU,
     ) -> None:
         speculation = speculation or (None if draft is None else "draft")
         chosen = (threads, kv_dtype, head, speculation, prefix_cache, weights_memory)
-        self.settings: EngineSettings = engine_settings(available_cores(), level, scenario, *chosen)
-        self.threads = self.settings.threads
+        settings = engine_settings(available_cores(), level, scenario, *chosen)
+        self.settings: EngineSettings = settings_for(device, settings)
+        self.threads, self.device = self.settings.threads, device
         self.path: Path = resolve(model)
         loaded = load_for(self.path, self.settings)
         self.config: ModelConfig = loaded.config
@@ -111,7 +111,7 @@ class LLM:
         self._tokenizer = loaded.tokenizer() if loaded.tokenizer_json is not None else None
         self.chat_template: ChatTemplate | None = conversation_template(loaded, self._tokenizer)
         drafting = None if draft is None else load_for(resolve(draft), self.settings)
-        opened = open_engine(loaded, self.settings, isa, max_context, drafting)
+        opened = open_engine(loaded, self.settings, isa, max_context, drafting, device)
         self._files = loaded.files if drafting is None else (*loaded.files, *drafting.files)
         self.isa, self.max_context = opened.isa, opened.max_context
         self.memory_plan: MemoryPlan | None = opened.memory_plan
@@ -293,7 +293,7 @@ class LLM:
 
     def memory_usage(self) -> MemoryUsage:
         """Measure now what the process and this model occupy."""
-        return measure_memory(self.path, self._kv_cache_bytes)
+        return measure_memory(self.path, self._kv_cache_bytes, gpu_bytes=gpu_bytes(self.device))
 
     # Life ---------------------------------------------------------------------------------------
 

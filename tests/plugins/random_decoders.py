@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -119,9 +119,10 @@ class Feeder:
         dtype: str = "f32",
         num_blocks: int = 64,
         hidden_states: bool = False,
+        make_cache: Callable[..., KvCache] = KvCache,
     ) -> None:
         self.compute = decoder.hidden_states if hidden_states else decoder.forward
-        self.cache = KvCache(decoder, num_blocks, block_tokens, dtype)
+        self.cache = make_cache(decoder, num_blocks, block_tokens, dtype)
         self._free = list(range(num_blocks))[::-1]
         self._blocks: dict[str, list[int]] = {}
         self._lengths: dict[str, int] = {}

@@ -160,6 +160,14 @@ Isa = Annotated[
         rich_help_panel=MACHINE,
     ),
 ]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        help="What computes: cpu, or cuda (cuda:1) for an NVIDIA GPU.",
+        rich_help_panel=MACHINE,
+    ),
+]
 Layout = Annotated[
     str | None,
     typer.Option(

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from tercet.engine.devices import StepDecoder, make_adapter
 from tercet.errors import FormatError, ModelNotFoundError, ParameterError
 from tercet.formats.mapped_file import guarded_files
 from tercet.kernels.adapter import Adapter
-from tercet.kernels.decoder import Decoder
 from tercet.models.adapters import load_adapter
 from tercet.models.config import ModelConfig
 
@@ -77,8 +77,8 @@ class AdapterSet:
         config: its model's.
     """
 
-    def __init__(self, decoder: Decoder, config: ModelConfig) -> None:
-        self._decoder: Decoder | None = decoder
+    def __init__(self, decoder: StepDecoder, config: ModelConfig) -> None:
+        self._decoder: StepDecoder | None = decoder
         self._config = config
         self._loaded: dict[str, LoadedAdapter] = {}
         self._defaults: Mapping[str, float] = {}
@@ -121,7 +121,9 @@ class AdapterSet:
         if any(file.is_damaged for file in files):
             raise FormatError(f"{read.path} has become shorter while it was read; get it again")
         with self._lock:
-            adapter = Adapter(decoder, read.pairs)  # here, so that the core numbers them in the same order
+            adapter = make_adapter(
+                decoder, read.pairs
+            )  # here, so that the core numbers them in the same order
             loaded = LoadedAdapter(
                 name, read.path, next(self._numbers), adapter, read.digest, read.rank, read.num_bytes
             )

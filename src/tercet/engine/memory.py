@@ -22,8 +22,8 @@ class MemoryUsage:
     `resident_bytes` is the whole process in RAM, `peak_resident_bytes` its highest so far. `mapped_bytes`
     of the model's file are mapped into the process, `mapped_resident_bytes` of them are in RAM now (shared
     with the page cache and with other processes that map the same file). `kv_cache_bytes` is the address
-    space of the KV cache, of which only blocks that were used become resident. `gpu_bytes` is 0: this
-    engine runs on the CPU.
+    space of the KV cache, of which only blocks that were used become resident. `gpu_bytes` is what this
+    process has allocated on the GPU that computes, weights and KV cache included; 0 on the CPU.
     """
 
     resident_bytes: int | None
@@ -38,7 +38,9 @@ class MemoryUsage:
         return asdict(self)
 
 
-def measure_memory(model: Path, kv_cache_bytes: int, proc: Path = Path("/proc")) -> MemoryUsage:
+def measure_memory(
+    model: Path, kv_cache_bytes: int, proc: Path = Path("/proc"), gpu_bytes: int = 0
+) -> MemoryUsage:
     """Ask the operating system now what the process and a model at this path (file or folder) occupy.
 
     `proc` is where the process table is mounted (another one in tests).
@@ -50,6 +52,7 @@ def measure_memory(model: Path, kv_cache_bytes: int, proc: Path = Path("/proc"))
         mapped_bytes=mapped,
         mapped_resident_bytes=mapped_resident,
         kv_cache_bytes=kv_cache_bytes,
+        gpu_bytes=gpu_bytes,
     )
 
 

@@ -24,12 +24,12 @@ import numpy as np
 
 from tercet.engine import opening
 from tercet.engine.adapters import ChosenAdapter
+from tercet.engine.devices import StepCache, StepDecoder
 from tercet.engine.engine import Logits, StepRunner
 from tercet.engine.plan import Chunk
 from tercet.engine.request import Request
 from tercet.engine.runner import Runner
 from tercet.formats.mapped_file import MappedFile
-from tercet.kernels.decoder import Decoder, KvCache
 from tercet.kernels.sampling import sample
 
 __all__ = ["EngineDeath", "Faults", "MockRunner", "inject"]
@@ -173,7 +173,7 @@ class MockRunner:
 def inject(faults: Faults) -> None:
     """Give these faults to every model that this process opens from now on."""
 
-    def faulty(decoder: Decoder, cache: KvCache, files: Sequence[MappedFile] = ()) -> MockRunner:
+    def faulty(decoder: StepDecoder, cache: StepCache, files: Sequence[MappedFile] = ()) -> MockRunner:
         return MockRunner(Runner(decoder, cache, files), faults)
 
     vars(opening)["Runner"] = faulty

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tercet.engine.adapters import AdapterSet
+from tercet.engine.devices import CPU, affordable_blocks, make_cache, make_decoder
 from tercet.engine.draft import DraftModel
 from tercet.engine.engine import Engine
-from tercet.engine.kv_blocks import KvBlockPool, pool_size
+from tercet.engine.kv_blocks import KvBlockPool
 from tercet.engine.memory_plan import (
     BLOCK_TOKENS,
     KV_TYPES,
@@ -28,7 +29,6 @@ from tercet.engine.runner import Runner
 from tercet.engine.speculation import Proposer, Speculation
 from tercet.errors import FormatError, MemoryLimitError, ParameterError, UnsupportedModelError
 from tercet.formats.mapped_file import guarded_files
-from tercet.kernels.decoder import Decoder, KvCache
 from tercet.models.loading import LoadedModel, load_model
 from tercet.models.profiles import EngineSettings
 from tercet.tokenization import ChatTemplate, Tokenizer
@@ -81,6 +81,7 @@ def open_engine(
     isa: str | None = None,
     max_context: int | None = None,
     draft: LoadedModel | None = None,
+    device: str = CPU,
 ) -> OpenModel:
     """Make the decoder and a KV cache that fits.
 
@@ -90,6 +91,7 @@ def open_engine(
         isa: the instruction set; None takes `TERCET_ISA` or the best.
         max_context: most tokens of a sequence; None takes what the model was trained for, or what fits.
         draft: the model that guesses tokens, needed where the settings' speculation is `draft`.
+        device: what computes: `cpu`, or a GPU that `tercet.engine.devices.settings_for` has found.
 
     Raises:
         UnsupportedModelError: the draft model has other tokens.
@@ -99,7 +101,7 @@ def open_engine(
         ParameterError, IsaError, UnsupportedModelError: see `Decoder` and `KvCache`.
     """
     with memory_needed(loaded.path):
-        return _opened(loaded, settings, isa, max_context, draft)
+        return _opened(loaded, settings, isa, max_context, draft, device)
 
 
 @contextlib.contextmanager
@@ -122,6 +124,7 @@ def _opened(
     isa: str | None,
     max_context: int | None,
     draft: LoadedModel | None,
+    device: str,
 ) -> OpenModel:
     config = loaded.config
     if settings.kv_dtype not in KV_TYPES:
@@ -143,17 +146,18 @@ def _opened(
             needs = needs.beside(model_memory(draft.config, draft.tensors, threads, kv_dtype, draft.path))
         plan = plan_memory(needs, settings.memory_bytes, context, num_sequences, max_context)
         context, num_sequences, num_blocks = plan.context, plan.max_sequences, plan.num_blocks
-    else:
-        block_bytes = kv_bytes_per_token(config, settings.kv_dtype) * BLOCK_TOKENS
-        num_blocks = pool_size(-(-context // BLOCK_TOKENS), num_sequences, block_bytes)
-    decoder = Decoder(config, loaded.weights, threads=settings.threads, isa=isa, head=settings.head)
-    cache = KvCache(decoder, num_blocks, BLOCK_TOKENS, settings.kv_dtype)
+    decoder = make_decoder(loaded, settings, isa, device)
+    model = None if draft is None else make_decoder(draft, settings, isa, device)
+    if plan is None:
+        models = [config] if draft is None else [config, draft.config]
+        block_bytes = sum(kv_bytes_per_token(one, settings.kv_dtype) for one in models) * BLOCK_TOKENS
+        num_blocks = affordable_blocks(device, context, num_sequences, block_bytes)
+    cache = make_cache(decoder, num_blocks, settings.kv_dtype)
     num_bytes = cache.nbytes
     proposer: Proposer | None = PromptLookup() if settings.speculation == "prompt_lookup" else None
-    if draft is not None:
+    if draft is not None and model is not None:
         _check_tokens(loaded, draft)
-        model = Decoder(draft.config, draft.weights, threads=settings.threads, isa=isa, head=settings.head)
-        draft_cache = KvCache(model, num_blocks, BLOCK_TOKENS, settings.kv_dtype)
+        draft_cache = make_cache(model, num_blocks, settings.kv_dtype)
         num_bytes += draft_cache.nbytes
         pool = KvBlockPool(num_blocks, BLOCK_TOKENS, settings.prefix_cache)
         proposer = DraftModel(Runner(model, draft_cache, draft.files), pool, draft.config.max_context)

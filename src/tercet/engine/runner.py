@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tercet.engine.adapters import ChosenAdapter
+from tercet.engine.devices import StepCache, StepDecoder
 from tercet.engine.plan import Chunk
 from tercet.engine.request import Request
 from tercet.errors import GenerationError, ParameterError, UnavailableError
 from tercet.formats.mapped_file import MappedFile
 from tercet.kernels.adapter import AdapterUse
-from tercet.kernels.decoder import Decoder, KvCache
 from tercet.kernels.sampling import sample
 from tercet.sampling.params import SamplingParams
 from tercet.sampling.token_constraint import adjusted_logits
@@ -33,7 +33,7 @@ class Runner:
             become shorter is UnavailableError.
     """
 
-    def __init__(self, decoder: Decoder, cache: KvCache, files: Sequence[MappedFile] = ()) -> None:
+    def __init__(self, decoder: StepDecoder, cache: StepCache, files: Sequence[MappedFile] = ()) -> None:
         self.decoder = decoder
         self.cache = cache
         self._files = files
