@@ -1,4 +1,5 @@
-"""Writes the reference pages that follow from the source: commands, Python, errors, shapes and others.
+"""Writes what follows from the source: the reference pages (commands, Python, errors, shapes and others), and
+the notebooks of docs/notebooks from their pages.
 
     python docs/generate.py            says which pages are out of date (exit status 1), changes nothing
     python docs/generate.py --write    writes them
@@ -15,8 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from describe_alerts import alerts
+from describe_c_api import c_api
 from describe_commands import command_line
 from describe_formats import verified_formats
+from describe_notebooks import NOTEBOOKS, notebook
 from describe_python import describe_class, python_names
 from describe_settings import serve_settings
 from prose import paragraph
@@ -172,6 +175,7 @@ def metrics() -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": command_line,
     "python.md": python_names,
+    "c-api.md": c_api,
     "errors.md": errors,
     "metrics.md": metrics,
     "alerts.md": alerts,
@@ -187,6 +191,8 @@ PAGES: dict[str, Callable[[], str]] = {
 def stale_pages() -> dict[Path, str]:
     """The pages whose file differs from what the source says now, with their new text."""
     pages = {REFERENCE / name: NOTICE + "\n" + make().rstrip() + "\n" for name, make in PAGES.items()}
+    lessons = NOTEBOOKS.glob("[0-9]-*.md")
+    pages |= {lesson.with_suffix(".ipynb"): notebook(lesson) for lesson in sorted(lessons)}
     return {
         path: text
         for path, text in pages.items()
