@@ -3,11 +3,10 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
-#include <map>
-#include <memory>
 #include <vector>
 
 #include "activation.hpp"
+#include "decoder/assembly.hpp"
 #include "matrix_arrays.hpp"
 
 namespace tercet::bindings {
@@ -92,7 +91,7 @@ EmbeddingMatrix table_of_tokens(const nb::dict& tensors, const std::string& name
     return matrix_of(tensors, name);
 }
 
-NormWeight norm(const nb::dict& tensors, const std::string& name, const FloatKernels& kernels) {
+NormWeight norm_of(const nb::dict& tensors, const std::string& name, const FloatKernels& kernels) {
     const FloatMatrix& matrix = floats(tensors, name);
     if (matrix.rows != 1) reject("Decoder", name, "a FloatMatrix of one row", std::to_string(matrix.rows) + " rows");
     NormWeight weight(matrix.depth);
@@ -107,97 +106,51 @@ NormWeight norm(const nb::dict& tensors, const std::string& name, const FloatKer
     return weight;
 }
 
-// The rounding of the input of a matrix by the model's rule and the name of the matrix.
-Rounding rounding_of(const std::string& rule, const std::string& name) {
-    if (rule == "int8") return Rounding::int8;
-    if (rule == "int4") return Rounding::int4;
-    if (rule != "int4_int8") reject("Decoder", "config['activation_rule']", "int8, int4 or int4_int8", rule);
-    if (name == "ffn.down") return Rounding::int8;
-    return name == "attention.o" ? Rounding::int8_top_half : Rounding::int4;
-}
-
-// The rotated basis of a model by the names of the tensors that are in it.
-class Rotations {
+// The tensors of a mapping, which keeps them.
+class NamedTensors final : public WeightSource {
   public:
-    explicit Rotations(const nb::dict& config) {
-        const auto rotation = field<nb::object>(config, "rotation", "a mapping or None");
-        if (rotation.is_none()) return;
-        const auto fields = nb::cast<nb::dict>(rotation);
-        block_size_ = count(fields, "block_size");
-        inputs_ = field<std::vector<std::string>>(fields, "inputs", "names of tensors");
-        outputs_ = field<std::vector<std::string>>(fields, "outputs", "names of tensors");
-        for (const auto& [width, signs] : field<nb::dict>(fields, "signs", "signs by width")) {
-            const auto array = nb::cast<FloatVector>(signs);
-            by_width_[nb::cast<std::size_t>(width)] = std::make_shared<const BasisRotation>(
-                BasisRotation{block_size_, {array.data(), array.data() + array.size()}});
-        }
-    }
+    NamedTensors(const nb::dict& tensors, const FloatKernels& kernels) : tensors_(tensors), kernels_(kernels) {}
 
-    using Shared = std::shared_ptr<const BasisRotation>;
-    Shared of_input(const std::string& name, std::size_t width) { return contains(inputs_, name) ? shared(width) : nullptr; }
-    Shared of_output(const std::string& name, std::size_t width) { return contains(outputs_, name) ? shared(width) : nullptr; }
+    EmbeddingMatrix matrix(const std::string& name) override { return matrix_of(tensors_, name); }
+    EmbeddingMatrix token_table(const std::string& name) override { return table_of_tokens(tensors_, name); }
+    NormWeight norm(const std::string& name) override { return norm_of(tensors_, name, kernels_); }
 
   private:
-    static bool contains(const std::vector<std::string>& names, const std::string& name) {
-        return std::find(names.begin(), names.end(), name) != names.end();
-    }
-    Shared shared(std::size_t width) {  // a width without signs changes none
-        Shared& rotation = by_width_[width];
-        if (!rotation) rotation = std::make_shared<const BasisRotation>(BasisRotation{block_size_, {}});
-        return rotation;
-    }
-
-    std::size_t block_size_ = 0;
-    std::vector<std::string> inputs_, outputs_;
-    std::map<std::size_t, Shared> by_width_;
+    const nb::dict& tensors_;
+    const FloatKernels& kernels_;
 };
+
+RotatedBasis rotated_basis(const nb::dict& config) {
+    const auto rotation = field<nb::object>(config, "rotation", "a mapping or None");
+    RotatedBasis basis;
+    if (rotation.is_none()) return basis;
+    const auto fields = nb::cast<nb::dict>(rotation);
+    basis.block_size = count(fields, "block_size");
+    basis.inputs = field<std::vector<std::string>>(fields, "inputs", "names of tensors");
+    basis.outputs = field<std::vector<std::string>>(fields, "outputs", "names of tensors");
+    for (const auto& [width, signs] : field<nb::dict>(fields, "signs", "signs by width")) {
+        const auto array = nb::cast<FloatVector>(signs);
+        basis.signs[nb::cast<std::size_t>(width)] = {array.data(), array.data() + array.size()};
+    }
+    return basis;
+}
 
 }  // namespace
 
 DecoderWeights decoder_weights(const nb::dict& config, const nb::dict& tensors, const FloatKernels& kernels) {
-    const bool attention_sub_norm = flag(config, "attention_sub_norm"), ffn_sub_norm = flag(config, "ffn_sub_norm");
-    const bool qk_norm = flag(config, "qk_norm"), projection_norms = flag(config, "projection_norms");
-    const bool post_norms = flag(config, "post_norms");
-    const std::size_t num_layers = count(config, "num_layers"), hidden = count(config, "hidden_size");
-    const std::string head = flag(config, "tied_embeddings") ? "embedding" : "output_head";
-    const auto rule = field<std::string>(config, "activation_rule", "a name");
-    Rotations rotations(config);
-    DecoderWeights weights;
-    weights.embedding = table_of_tokens(tensors, "embedding");
-    weights.embedding_rotation = rotations.of_output("embedding", hidden);
-    for (std::size_t index = 0; index < num_layers; ++index) {
-        const std::string layer = "layers." + std::to_string(index) + ".";
-        const auto norm_of = [&](const std::string& name, bool present = true) {
-            return present ? norm(tensors, layer + name, kernels) : NormWeight{};
-        };
-        const auto projection = [&](const std::string& name) -> Projection {
-            const EmbeddingMatrix matrix = matrix_of(tensors, layer + name);
-            const std::size_t depth = std::visit([](const auto& either) { return either.depth; }, matrix);
-            return {matrix, norm_of(name + ".input_norm", projection_norms), rotations.of_input(layer + name, depth),
-                    rounding_of(rule, name)};
-        };
-        weights.layers.push_back({
-            .attention_norm = norm_of("attention_norm"),
-            .q = projection("attention.q"),
-            .k = projection("attention.k"),
-            .v = projection("attention.v"),
-            .q_norm = norm_of("attention.q_norm", qk_norm),
-            .k_norm = norm_of("attention.k_norm", qk_norm),
-            .attention_sub_norm = norm_of("attention.sub_norm", attention_sub_norm),
-            .o = projection("attention.o"),
-            .attention_post_norm = norm_of("attention_post_norm", post_norms),
-            .ffn_norm = norm_of("ffn_norm"),
-            .gate = projection("ffn.gate"),
-            .up = projection("ffn.up"),
-            .ffn_sub_norm = norm_of("ffn.sub_norm", ffn_sub_norm),
-            .down = projection("ffn.down"),
-            .ffn_post_norm = norm_of("ffn_post_norm", post_norms),
-        });
-    }
-    weights.final_norm = norm(tensors, "final_norm", kernels);
-    weights.output_head = table_of_tokens(tensors, head);
-    weights.head_rotation = rotations.of_input(head, hidden);
-    return weights;
+    const WeightOptions options{
+        .num_layers = count(config, "num_layers"),
+        .hidden_size = count(config, "hidden_size"),
+        .attention_sub_norm = flag(config, "attention_sub_norm"),
+        .ffn_sub_norm = flag(config, "ffn_sub_norm"),
+        .qk_norm = flag(config, "qk_norm"),
+        .projection_norms = flag(config, "projection_norms"),
+        .post_norms = flag(config, "post_norms"),
+        .tied_embeddings = flag(config, "tied_embeddings"),
+        .activation_rule = field<std::string>(config, "activation_rule", "a name"),
+    };
+    NamedTensors named(tensors, kernels);
+    return assemble_weights(options, rotated_basis(config), named);
 }
 
 }  // namespace tercet::bindings

@@ -81,20 +81,23 @@ const char* tercet_last_error(void) { return tercet::capi::last_message; }
 
 const char* tercet_status_name(tercet_status status) {
     switch (status) {
-        case TERCET_OK: return "TERCET_OK";
-        case TERCET_INVALID_ARGUMENT: return "TERCET_INVALID_ARGUMENT";
-        case TERCET_NOT_FOUND: return "TERCET_NOT_FOUND";
-        case TERCET_STORAGE: return "TERCET_STORAGE";
-        case TERCET_FORMAT: return "TERCET_FORMAT";
-        case TERCET_CHECKSUM: return "TERCET_CHECKSUM";
-        case TERCET_UNSUPPORTED: return "TERCET_UNSUPPORTED";
-        case TERCET_CONTEXT: return "TERCET_CONTEXT";
-        case TERCET_NO_MEMORY: return "TERCET_NO_MEMORY";
-        case TERCET_ISA: return "TERCET_ISA";
-        case TERCET_TOO_SMALL: return "TERCET_TOO_SMALL";
-        case TERCET_DAMAGED: return "TERCET_DAMAGED";
-        case TERCET_GENERATION: return "TERCET_GENERATION";
-        case TERCET_INTERNAL: return "TERCET_INTERNAL";
+#define TERCET_CASE(name) \
+    case name: return #name;
+        TERCET_CASE(TERCET_OK)
+        TERCET_CASE(TERCET_INVALID_ARGUMENT)
+        TERCET_CASE(TERCET_NOT_FOUND)
+        TERCET_CASE(TERCET_STORAGE)
+        TERCET_CASE(TERCET_FORMAT)
+        TERCET_CASE(TERCET_CHECKSUM)
+        TERCET_CASE(TERCET_UNSUPPORTED)
+        TERCET_CASE(TERCET_CONTEXT)
+        TERCET_CASE(TERCET_NO_MEMORY)
+        TERCET_CASE(TERCET_ISA)
+        TERCET_CASE(TERCET_TOO_SMALL)
+        TERCET_CASE(TERCET_DAMAGED)
+        TERCET_CASE(TERCET_GENERATION)
+        TERCET_CASE(TERCET_INTERNAL)
+#undef TERCET_CASE
     }
     return "unknown status";
 }

@@ -21,7 +21,7 @@ namespace tercet::capi {
 // An error whose status is known where it is found.
 class Refusal : public std::runtime_error {
   public:
-    Refusal(tercet_status status, const std::string& message) : std::runtime_error(message), status(status) {}
+    Refusal(tercet_status code, const std::string& message) : std::runtime_error(message), status(code) {}
     const tercet_status status;
 };
 

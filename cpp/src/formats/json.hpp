@@ -48,6 +48,7 @@ class JsonValue {
 
   private:
     friend class Json;
+    friend class JsonParser;
     JsonValue(const Json* document, std::uint32_t node) noexcept : document_(document), node_(node) {}
 
     const Json* document_;
