@@ -112,7 +112,7 @@ class FallbackChain:
         first, rest = self._first(begun)
         if first is None:
             return
-        link = next(one for one in self._links if one.strategy.name == self.attempts[-1].strategy)
+        link = self._links[len(self.attempts) - 1]
         yield first
         try:
             yield from rest

@@ -44,8 +44,8 @@ def run(
 ) -> None:
     """Continue a prompt with a strategy, setting it up first if need be.
 
-    The text alone goes to standard output, as it comes; a line of measured figures goes to standard error, and
-    before it why others did not answer.
+    The text alone goes to standard output, as it comes; a line of measured figures goes to standard error,
+    and before it why others did not answer.
     """
     from tercet.cli import console
     from tercet.cli.deploy.tables import metrics_line

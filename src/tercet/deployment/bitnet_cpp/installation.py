@@ -22,6 +22,8 @@ from tercet.errors import DeadlineError, UnavailableError
 __all__ = ["install", "installation_folder", "shown_steps"]
 
 SOURCE = "https://github.com/microsoft/BitNet.git"
+MOST_SECONDS = 3600.0
+"""No step may take longer."""
 NEEDS = ("git", "cmake", "clang", "clang++")
 
 
@@ -75,10 +77,11 @@ def install(folder: Path) -> None:
 def _run(step: Step) -> None:
     # Nobody is there to answer questions, as for a password.
     with GuardedProcess(step.command, step.folder, {"GIT_TERMINAL_PROMPT": "0"}) as process:
-        status = process.wait(step.seconds)
+        seconds = min(step.seconds, MOST_SECONDS)
+        status = process.wait(seconds)
     if status is None:
         raise DeadlineError(
-            f"{step} did not end within {step.seconds:g} seconds. Run it yourself, with more time."
+            f"{step} did not end within {seconds:g} seconds. Run it yourself, with more time."
         )
     if status != 0:
         raise UnavailableError(f"{step} {ending(status)}: {process.errors.last_line('error', 'fatal')}")
