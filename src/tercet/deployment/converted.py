@@ -1,12 +1,13 @@
 """Models that a strategy needs in another form: made once, kept in the cache, compared with their source.
 
-A form is made again when the model has changed. What is there is whole: conversions appear complete and
-verified, or not at all.
+A form is made again when the model has changed, or Tercet has. What is there is whole: conversions appear
+complete and verified, or not at all.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -47,10 +48,14 @@ def converted(
 
 
 def _state(source: Path) -> str:
-    """Say in some letters where a model is and when it was changed last."""
+    """Say in some letters where a model is, when it was changed last, and which Tercet converts it."""
     files = sorted(source.iterdir()) if source.is_dir() else [source]
     stats = [(file.name, file.stat()) for file in files if file.is_file()]
-    said = [str(source.resolve()), [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]]
+    said = [
+        importlib.metadata.version("tercet"),
+        str(source.resolve()),
+        [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats],
+    ]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
 
 

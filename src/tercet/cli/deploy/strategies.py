@@ -31,7 +31,7 @@ def list_strategies(
     Nothing is loaded or started for that; `tercet deploy test` tries them.
     """
     from tercet.cli import console
-    from tercet.cli.deploy.tables import availability_table
+    from tercet.cli.deploy.tables import availability_table, show_steps
     from tercet.deployment.trials import availabilities
 
     found = availabilities(model, settings, only)
@@ -42,7 +42,9 @@ def list_strategies(
         ]
         console.write_json({"strategies": rows})
     else:
-        console.shown().print(availability_table(found))
+        out = console.shown()
+        out.print(availability_table(found))
+        show_steps(out, ((name, one.steps) for name, one in found.items()))
 
 
 @with_settings
@@ -62,7 +64,7 @@ def try_strategies(
     the reference's. Exits with status 1 if a strategy is available and fails.
     """
     from tercet.cli import console
-    from tercet.cli.deploy.tables import measurement_table
+    from tercet.cli.deploy.tables import measurement_table, show_steps
     from tercet.deployment.trials import measure
 
     request = GenerationRequest(prompt, max_tokens, timeout_seconds=timeout)
@@ -71,6 +73,8 @@ def try_strategies(
     if json:
         console.write_json({"strategies": [one.to_dict() for one in found]})
     else:
-        console.shown().print(measurement_table(found))
+        out = console.shown()
+        out.print(measurement_table(found))
+        show_steps(out, ((one.strategy, one.steps) for one in found))
     if any(one.available and not one.success for one in found):
         raise typer.Exit(1)

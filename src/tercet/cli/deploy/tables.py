@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tercet.cli.console import mebibytes
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from tercet.deployment.strategy import Availability, Metrics
@@ -20,7 +21,7 @@ def availability_table(found: Mapping[str, Availability]) -> Table:
     """A row for each strategy: whether it runs here, and what was found or is missing."""
     table = _table("strategy", "here", "what was found, or what is missing")
     for name, one in found.items():
-        table.add_row(name, "yes" if one.available else "no", _told(one.reason, one.steps))
+        table.add_row(name, "yes" if one.available else "no", _plain(one.reason))
     return table
 
 
@@ -32,7 +33,7 @@ def measurement_table(found: Sequence[Measurement]) -> Table:
     for one in found:
         if not one.success:
             here = "failed" if one.available else "no"
-            table.add_row(one.strategy, here, "", "", "", "", _told(one.reason, one.steps))
+            table.add_row(one.strategy, here, "", "", "", "", _plain(one.reason))
             continue
         ready = (one.set_up_seconds or 0) + (one.deploy_seconds or 0)
         table.add_row(
@@ -45,6 +46,15 @@ def measurement_table(found: Sequence[Measurement]) -> Table:
             _plain(ABSENT if one.agreement is None else str(one.agreement)),
         )
     return table
+
+
+def show_steps(out: Console, found: Iterable[tuple[str, Sequence[str]]]) -> None:
+    """Print what would make strategies available, to be copied."""
+    for name, steps in found:
+        if steps:
+            out.print(f"To make {name} available:", markup=False)
+        for step in steps:
+            out.print(f"  {step}", markup=False, soft_wrap=True)
 
 
 def metrics_line(name: str, metrics: Metrics) -> str:
@@ -61,10 +71,6 @@ def metrics_line(name: str, metrics: Metrics) -> str:
 
 def _milliseconds(seconds: float | None) -> str:
     return ABSENT if seconds is None else f"{seconds * 1e3:.1f} ms"
-
-
-def _told(reason: str, steps: Sequence[str]) -> object:
-    return _plain("\n".join([reason, *(f"  {step}" for step in steps)]))
 
 
 def _plain(text: str) -> object:
