@@ -27,9 +27,11 @@ from tercet.errors import UnavailableError
 
 __all__ = ["connected", "ray_module"]
 
-START_TRIES = 3
-"""Of a cluster on this machine. Ray gives its own processes a quarter of a minute, which is short where
-others are busy; what the first try has read from the disk, the next has in memory."""
+START_TRIES = 4
+"""Of a cluster on this machine. Ray gives some of its processes 15 seconds to start, and no setting gives them
+more, which is short where other programs are busy; so it may take another try."""
+START_SECONDS = 120
+"""For the rest."""
 _STAND_IN = Path(__file__).parent / "without_amdsmi"
 
 
@@ -66,6 +68,7 @@ def connected(num_cpus: float | None = None) -> Iterator[ModuleType]:
     if address:
         _connect(ray, 1, f"the cluster at {address} does not answer", address=address)
     else:
+        os.environ.setdefault("RAY_raylet_start_wait_time_s", str(START_SECONDS))
         _connect(ray, START_TRIES, "no cluster starts on this machine", num_cpus=num_cpus)
     try:
         yield ray

@@ -3,6 +3,7 @@
 strategies   list and test: what this machine can run, and how well each does it
 choice       select and recommend: which of them to take, by measurement
 run          one prompt through one of them
+ray          replicas of the server, by Ray Serve
 resources    what a server needs of a container platform
 settings     what is said about a strategy, and how it becomes `DeploymentSettings`
 """
@@ -22,6 +23,7 @@ COMMANDS = {
     "select": ("choice", "select"),
     "recommend": ("choice", "recommend"),
     "run": ("run", "run"),
+    "ray": ("ray", "ray"),
     "resources": ("resources", "resources"),
 }
 
