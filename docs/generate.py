@@ -18,6 +18,7 @@ from pathlib import Path
 from describe_alerts import alerts
 from describe_c_api import c_api
 from describe_commands import command_line
+from describe_comparison import measured
 from describe_formats import verified_formats
 from describe_notebooks import NOTEBOOKS, notebook
 from describe_python import describe_class, python_names
@@ -185,6 +186,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "shapes.md": shapes,
     "training.md": training_settings,
     "verified-formats.md": verified_formats,
+    "measured.md": measured,
 }
 
 
