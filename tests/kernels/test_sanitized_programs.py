@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from native_programs import BITS, build_programs, output_of, without_random_addresses
+from native_programs import BITS, build_checked, build_programs, output_of, without_random_addresses
 
 pytestmark = pytest.mark.timeout(1200)  # a compilation, on a machine that may be busy
 
 
 @pytest.fixture(scope="module")
 def checked() -> Path:
-    """The reference alone, which is compiled in seconds; the long form has all instruction sets."""
-    return build_programs("checked", "-DTERCET_SANITIZERS=address,undefined", "-DTERCET_REFERENCE_ONLY=ON")
+    """The reference alone; the long form has all instruction sets."""
+    return build_checked()
 
 
 @pytest.fixture(scope="module")
