@@ -40,6 +40,12 @@ set(TERCET_ISAS
 
 # The architecture that is being compiled for, as the list above names it.
 string(TOLOWER "${CMAKE_SYSTEM_PROCESSOR}" processor)
+if(APPLE AND CMAKE_OSX_ARCHITECTURES)  # asked for by name, perhaps on a machine of the other kind
+  if(CMAKE_OSX_ARCHITECTURES MATCHES ";")
+    message(FATAL_ERROR "isa.cmake: one architecture at a time, not ${CMAKE_OSX_ARCHITECTURES}: each has kernels of its own")
+  endif()
+  string(TOLOWER "${CMAKE_OSX_ARCHITECTURES}" processor)
+endif()
 if(processor MATCHES "^(x86_64|amd64)$" AND CMAKE_SIZEOF_VOID_P EQUAL 8)
   set(TERCET_ARCHITECTURE x86_64)
   set(TERCET_BASELINE_FLAGS -march=x86-64 -mtune=generic)  # every x86-64 processor; never the machine at hand
