@@ -38,7 +38,7 @@ OpenMetrics = Annotated[
     bool,
     typer.Option(
         "--open-metrics",
-        help="Answer /metrics without a key, for endpoint pickers that send none; it tells how much is asked.",
+        help="Answer /metrics without a key, for endpoint pickers that send none; it tells what is asked.",
         rich_help_panel=ACCESS,
     ),
 ]
