@@ -159,6 +159,17 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert (tmp_path / "site" / "index.html").exists()
 
 
+@pytest.mark.parametrize(("page", "original"), [("index.md", "index.md"), ("first-run.md", "guides/first-run.md")])
+def test_a_translation_has_the_blocks_and_sections_of_its_original(page: str, original: str) -> None:
+    """What can be compared without knowing the language: a changed command shows here."""
+    fence = re.compile(r"^(?:<!--[^\n]*-->\n)?```.*?^```$", re.M | re.S)
+    texts = [(DOCS / name).read_text(encoding="utf-8") for name in (f"fa/{page}", original)]
+    translated, english = (fence.findall(text) for text in texts)
+    assert translated == english
+    assert len(re.findall(r"^#+ ", texts[0], flags=re.M)) == len(re.findall(r"^#+ ", texts[1], flags=re.M))
+    assert texts[0].startswith('<div dir="rtl" lang="fa" markdown>\n')
+
+
 # Lists that must agree ------------------------------------------------------------------------------
 
 
