@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -37,12 +38,14 @@ class Request:
 class Endpoints:
     """Listens on a free port until the block ends; `url` has no slash at its end."""
 
-    def __init__(self, answer: Callable[[Request], Answer]) -> None:
+    def __init__(self, answer: Callable[[Request], Answer], tls: ssl.SSLContext | None = None) -> None:
         self._answer = answer
+        self._tls = tls
         self._ended = threading.Event()
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.requests: list[Request] = []
-        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        self.port = self._listening.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def __enter__(self) -> Endpoints:
@@ -61,7 +64,10 @@ class Endpoints:
                 threading.Thread(target=self._serve, args=(connected,), daemon=True).start()
 
     def _serve(self, connected: socket.socket) -> None:
-        with contextlib.suppress(OSError), connected:
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            stack.enter_context(connected)
+            if self._tls is not None:
+                connected = stack.enter_context(self._tls.wrap_socket(connected, server_side=True))
             request = _read(connected)
             self.requests.append(request)
             answer = self._answer(request)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from certificates_made import write_certificate
 from faulty_endpoints import Answer, Endpoints, Request, answer, events, json_answer
 from tercet.deployment import DeploymentSettings, GenerationRequest, Strategy, create
 from tercet.deployment.endpoint import Endpoint
@@ -221,6 +223,24 @@ def test_a_retry_is_told_in_seconds(serve: Serve) -> None:
     with pytest.raises(OverloadedError) as caught:
         remote.generate(REQUEST)
     assert caught.value.retry_after_seconds == 7
+
+
+def test_an_endpoint_by_tls_is_who_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate, key = write_certificate(tmp_path, "endpoint")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with Endpoints(
+        lambda request: json_answer(MODELS) if request.method == "GET" else events(*GOOD), tls=context
+    ) as server:
+        said = DeploymentSettings(endpoint=f"https://localhost:{server.port}/v1")
+        with pytest.raises(UnavailableError, match="nobody whom this machine trusts vouches for localhost"):
+            create("remote", None, said).deploy()
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        remote = create("remote", None, said)
+        remote.deploy()
+        assert remote.generate(REQUEST).text == " there was"
+        plain = DeploymentSettings(endpoint=f"http://localhost:{server.port}/v1")
+        assert not create("remote", None, plain).availability().available  # and nothing hangs
 
 
 # Which model -------------------------------------------------------------------------------------
