@@ -5,6 +5,9 @@ exactly if each of its tokens is the likeliest there. The first that is not is s
 much the reference's own token is ahead of it: a margin of rounding errors means that two tokens were as good
 as tied, a large one that something else is computed.
 
+A program that tells no tokens is judged by its text, beside the greedy text. That is found by our engine,
+which proposes all its tokens at once, and the reference, which has the last word on each.
+
 The reference is the specification in NumPy, for a model that it can run in seconds; otherwise our engine,
 which is tested against it.
 """
@@ -13,7 +16,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +29,7 @@ from tercet.llm import LLM
 from tercet.models.loading import load_model
 from tercet.models.registry import resolve
 from tercet.reference import ReferenceDecoder
+from tercet.sampling.params import SamplingParams
 
 __all__ = ["Agreement", "Reference"]
 
@@ -46,8 +50,8 @@ class Agreement:
     """Who was right by definition: `NumPy` or `engine`."""
     prompt_differs: bool = False
     """Whether the prompt was read as a different number of tokens."""
-    retokenized: bool = False
-    """Whether the program told its text alone, so that the tokens are those of that text."""
+    of_text: bool = False
+    """Whether the program told its text alone, so that the texts were compared."""
     expected: str | None = None
     """The token of the reference at the first difference."""
     found: str | None = None
@@ -84,6 +88,7 @@ class Reference:
     def __init__(self, model: str | os.PathLike[str] | None = None) -> None:
         loaded = load_model(resolve(model))
         self._prompts = PromptReader(loaded)
+        self._llm = LLM(model)
         self._known: tuple[tuple[int, ...], Logits] | None = None
         self._compute: Callable[[list[int]], Logits]
         if loaded.config.num_parameters <= MOST_PARAMETERS:
@@ -91,7 +96,7 @@ class Reference:
             self._compute = ReferenceDecoder(loaded.config, loaded.reference_weights).logits
         else:
             self.name = "engine"
-            self._compute = LLM(model).logits
+            self._compute = self._llm.logits
 
     def agreement(self, request: GenerationRequest, answer: Generation) -> Agreement:
         """Compare an answer with the greedy one; at least one token is looked at.
@@ -100,38 +105,64 @@ class Reference:
             TercetError: the reference cannot read the prompt.
         """
         prompt = self._prompts.ids(request)
-        told = answer.token_ids
-        found = list(told) if told is not None else self._prompts.tokenizer.encode(answer.text)
-        logits = self._logits(prompt, found)[len(prompt) - 1 :]
+        if answer.token_ids is None:
+            return self._agreement_of_text(prompt, answer)
+        found = list(answer.token_ids)
+        logits = self._logits(prompt, found)
         best = logits.argmax(axis=-1)
         same = [bool(token == own) for token, own in zip(found, best, strict=False)]
-        ends = answer.finish_reason == "stop"
-        if ends:
+        if answer.finish_reason == "stop":
             same.append(int(best[len(found)]) in self._prompts.stop_ids)
         agreed = same.index(False) if False in same else len(same)
-        told_prompt = answer.prompt_tokens
-        result = Agreement(
-            compared=len(same),
-            agreed=agreed,
-            reference=self.name,
-            # Programs that tell no tokens count in their own way, with a token at the beginning or without.
-            prompt_differs=told is not None and told_prompt is not None and told_prompt != len(prompt),
-            retokenized=told is None,
-        )
+        differs = answer.prompt_tokens is not None and answer.prompt_tokens != len(prompt)
+        result = Agreement(len(same), agreed, self.name, prompt_differs=differs)
         if agreed == len(same):
             return result
-        own = int(best[agreed])
         other = found[agreed] if agreed < len(found) else min(self._prompts.stop_ids)
-        margin = float(logits[agreed, own] - logits[agreed, other])
-        return Agreement(
-            **{**asdict(result), "expected": self._text(own), "found": self._text(other), "margin": margin}
-        )
+        return self._with_difference(result, logits[agreed], int(best[agreed]), other)
+
+    def _agreement_of_text(self, prompt: list[int], answer: Generation) -> Agreement:
+        """Compare texts, but for the spaces around them, which some programs take off."""
+        tokenizer, told = self._prompts.tokenizer, answer.text.strip()
+        greedy = self._greedy(prompt, max(answer.generated_tokens or len(tokenizer.encode(told)), 1))
+        texts = [tokenizer.decode(greedy[:count]).lstrip() for count in range(len(greedy) + 1)]
+        agreed = max(count for count, text in enumerate(texts) if told.startswith(text.rstrip()))
+        if agreed == len(greedy) or texts[-1].startswith(told):  # one may end earlier
+            return Agreement(agreed, agreed, self.name, of_text=True)
+        result = Agreement(len(greedy), agreed, self.name, of_text=True)
+        beyond = answer.text.lstrip()[len(texts[agreed]) :]
+        other = (tokenizer.encode(beyond) or [min(self._prompts.stop_ids, default=0)])[0]
+        return self._with_difference(result, self._logits(prompt, greedy)[agreed], greedy[agreed], other)
+
+    def _with_difference(self, result: Agreement, logits: Logits, own: int, other: int) -> Agreement:
+        margin = float(logits[own] - logits[other])
+        return replace(result, expected=self._text(own), found=self._text(other), margin=margin)
+
+    def _greedy(self, prompt: list[int], count: int) -> list[int]:
+        """Return the greedy answer of so many tokens, or fewer if it ends before."""
+        answer: list[int] = []
+        while len(answer) < count:
+            proposed = self._llm.generate(
+                [*prompt, *answer],
+                SamplingParams(
+                    temperature=0, repetition_penalty=1, max_tokens=count - len(answer), ignore_eos=True
+                ),
+            ).token_ids
+            best = self._logits(prompt, [*answer, *proposed])[len(answer) :].argmax(axis=-1).tolist()
+            for token, own in zip(proposed, best, strict=False):
+                if own in self._prompts.stop_ids:
+                    return answer
+                answer.append(own)
+                if token != own:
+                    break
+        return answer
 
     def _logits(self, prompt: list[int], answer: list[int]) -> Logits:
+        """Return the logits of each token of an answer, and of the one behind it."""
         key = (*prompt, *answer)
         if self._known is None or self._known[0] != key:
             self._known = key, self._compute(list(key))
-        return self._known[1]
+        return self._known[1][len(prompt) - 1 :]
 
     def _text(self, token: int) -> str:
         try:

@@ -51,8 +51,9 @@ def select(
         measured = [one.to_dict() for one in found]
         console.write_json({**chosen.to_dict(), "measurements": measured})
         return
-    console.told().print(measurement_table(found))
-    console.told().print(chosen.explanation(), markup=False)
+    told = console.told()
+    told.print(measurement_table(found), width=None if told.is_terminal else console.PIPED_WIDTH)
+    told.print(chosen.explanation(), markup=False)
     console.write_text(f"{chosen.chosen}\n")
 
 
