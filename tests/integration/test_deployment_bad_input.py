@@ -1,4 +1,4 @@
-"""Other programs and machines that fail, from the command line: a clear report each time, and nothing hangs."""
+"""Other programs and machines that fail, from the command line: a clear report, and nothing hangs."""
 
 from __future__ import annotations
 
