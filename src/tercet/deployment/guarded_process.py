@@ -30,8 +30,8 @@ __all__ = ["GuardedProcess", "SpokenText", "ending"]
 
 GROUPS = hasattr(os, "killpg")
 MOST_KEPT = 1 << 20
-PATIENCE_SECONDS = 5.0
-"""How long a program may take to end after SIGTERM."""
+LAST_WORDS_SECONDS = 5.0
+"""How long the streams of a program that has ended may take to end too."""
 
 
 class SpokenText:
@@ -102,6 +102,9 @@ class GuardedProcess:
         reads: whether it gets a standard input (`write`); otherwise that is empty.
     """
 
+    patience_seconds = 5.0
+    """How long it may take to end after SIGTERM."""
+
     def __init__(
         self,
         command: Sequence[str | os.PathLike[str]],
@@ -155,7 +158,7 @@ class GuardedProcess:
         except subprocess.TimeoutExpired:
             return None
         for stream in (self.output, self.errors):
-            stream.join(PATIENCE_SECONDS)
+            stream.join(LAST_WORDS_SECONDS)
         return status
 
     def memory_bytes(self) -> int | None:
@@ -173,11 +176,11 @@ class GuardedProcess:
         if self._process.returncode is None:
             self._signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(PATIENCE_SECONDS)
+                self._process.wait(self.patience_seconds)
         self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))  # what it has started may be there still
         self._process.wait()
         for stream in (self.output, self.errors):
-            stream.join(PATIENCE_SECONDS)
+            stream.join(LAST_WORDS_SECONDS)
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:
                 with contextlib.suppress(OSError):
