@@ -1,8 +1,8 @@
 """What a cluster would say of an object, without a cluster; and the programs `helm` and `kubectl`.
 
-Kubernetes' own kinds are judged by its OpenAPI schemas (kubernetes-validate), without unknown fields. Those of
-KEDA, Prometheus' operator and the Gateway API are not among them; the fields that our files use are told
-here, after their documentation, and nothing else is let through.
+Kubernetes' own kinds are judged by its OpenAPI schemas (kubernetes-validate), without unknown fields. KEDA's,
+those of Prometheus' operator and of the Gateway API are not among them; the fields that our files use are
+told here, after their documentation, and nothing else is let through.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class _StrictLoader(yaml.SafeLoader):
     """YAML in which a name may stand but once: the second would silently win."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        keys = [key for key, _ in node.value if not key.tag.endswith(":merge")]
+        names = [self.construct_object(key, deep=True) for key in keys]  # type: ignore[no-untyped-call]
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise ValueError(f"more than once: {twice} at {node.start_mark}")
