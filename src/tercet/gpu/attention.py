@@ -60,7 +60,7 @@ class KvCache:
     @property
     def nbytes(self) -> int:
         """Memory of the whole cache."""
-        return self.heads.nbytes + self.scales.nbytes
+        return self.heads.nbytes + (self.scales.nbytes if self.dtype == "int8" else 0)
 
 
 def tile_tokens(heads: int, kv_heads: int, is_decode: bool) -> int:
