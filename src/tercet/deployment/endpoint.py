@@ -19,9 +19,11 @@ import http.client
 import io
 import ipaddress
 import json
+import queue
 import re
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
@@ -250,7 +252,7 @@ def _connect(parts: SplitResult, end: float) -> socket.socket:
     secure = parts.scheme == "https"
     host, port = parts.hostname or "", parts.port or (443 if secure else 80)
     failed: OSError = OSError(f"{host} has no address")
-    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+    for family, kind, protocol, address in _addresses(host, port, end):
         connected = socket.socket(family, kind, protocol)
         try:
             connected.settimeout(_left(end))
@@ -264,6 +266,29 @@ def _connect(parts: SplitResult, end: float) -> socket.socket:
             connected.close()
             failed = error
     raise failed
+
+
+def _addresses(host: str, port: int, end: float) -> list[tuple[int, int, int, Any]]:
+    """Look a name up, in a thread: whoever is asked for it keeps no time limit of ours."""
+    found: queue.SimpleQueue[list[tuple[int, int, int, Any]] | OSError] = queue.SimpleQueue()
+
+    def look_up() -> None:
+        try:
+            known = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found.put([(family, kind, protocol, address) for family, kind, protocol, _, address in known])
+        except OSError as error:
+            found.put(error)
+        except UnicodeError as error:  # a name that cannot be one
+            found.put(OSError(str(error)))
+
+    threading.Thread(target=look_up, daemon=True).start()
+    try:
+        result = found.get(timeout=_left(end))
+    except queue.Empty:
+        raise TimeoutError("no name server answers") from None
+    if isinstance(result, OSError):
+        raise result
+    return result
 
 
 def _left(end: float) -> float:

@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import IO, cast
 
 from tercet.deployment.answer_text import said
+from tercet.errors import UnavailableError
 
 __all__ = ["GuardedProcess", "SpokenText", "ending"]
 
@@ -100,6 +101,9 @@ class GuardedProcess:
         folder: where it runs; None: here.
         variables: of its environment, besides ours.
         reads: whether it gets a standard input (`write`); otherwise that is empty.
+
+    Raises:
+        UnavailableError: no process can be made. A program that cannot be run ends with status 126.
     """
 
     patience_seconds = 5.0
@@ -130,10 +134,10 @@ class GuardedProcess:
                 pass_fds=lifeline,
                 start_new_session=GROUPS,
             )
-        except BaseException:
+        except OSError as error:
             if GROUPS:
                 os.close(self._lifeline)
-            raise
+            raise UnavailableError(f"{command[0]} cannot be run: {error.strerror}") from error
         finally:
             for descriptor in lifeline:
                 os.close(descriptor)

@@ -88,15 +88,16 @@ def version(program: Program) -> str:
         raise UnavailableError(f"{program.path} runs {path}, which is not there: build it first")
     if not os.access(path, os.X_OK):
         raise UnavailableError(f"{path} may not be executed: chmod +x it, or take another build")
-    if (other := _other_machine(path)) is not None:
-        raise UnavailableError(
-            f"{path} is a program for {other}, and this machine is {platform.machine()}: build it here"
-        )
     with GuardedProcess([path, "--version"]) as process:
         status = process.wait(VERSION_SECONDS)
     if status is None:
         raise UnavailableError(f"{path} --version did not end within {VERSION_SECONDS:g} seconds")
     told = process.output.text() + process.errors.text()
+    # Only now: what is made for another processor may run all the same, in an emulator or in 32 bits.
+    if status != 0 and (other := _other_machine(path)) is not None:
+        raise UnavailableError(
+            f"{path} is a program for {other}, and this machine is {platform.machine()}: build it here"
+        )
     if status != 0:
         last = process.errors.last_line()
         raise UnavailableError(f"{path} --version {ending(status)}: {last}")
