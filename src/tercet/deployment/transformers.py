@@ -193,7 +193,7 @@ class _Generation:
 
     def _run(self) -> None:
         import torch
-        from transformers import GenerationConfig, StoppingCriteriaList
+        import transformers
 
         def is_unwanted(ids: Any, scores: Any, **rest: Any) -> Any:
             return torch.full((len(ids),), self._unwanted.is_set(), dtype=torch.bool)
@@ -206,8 +206,8 @@ class _Generation:
                 self._model.generate(
                     ids,
                     attention_mask=torch.ones_like(ids),
-                    generation_config=GenerationConfig(**self._settings),
-                    stopping_criteria=StoppingCriteriaList([is_unwanted]),
+                    generation_config=transformers.GenerationConfig(**self._settings),  # type: ignore[no-untyped-call]
+                    stopping_criteria=transformers.StoppingCriteriaList([is_unwanted]),
                     streamer=self,
                 )
             self._came.put(None)

@@ -37,6 +37,7 @@ from tercet.errors import ParameterError, TercetError
 __all__ = ["Measurement", "TimeLimits", "availabilities", "measure"]
 
 RUNS = 3
+COMMAND = (sys.executable, "-m", "tercet.deployment.trial_process")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,10 +251,9 @@ class _Events:
 @contextlib.contextmanager
 def _process(job: Mapping[str, Any]) -> Iterator[_Events]:
     """Run a trial; at the end of the block nothing of it is left."""
-    command = [sys.executable, "-m", "tercet.deployment.trial_process"]
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
-            command,
+            COMMAND,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=said,

@@ -102,7 +102,9 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def asked(**values: Any) -> None:
         given = {name: values.pop(name) for name in OPTIONS}
-        texts = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
+        texts: dict[str, Any] = {
+            name: str(value) if isinstance(value, Path) else value for name, value in given.items()
+        }
         command(settings=DeploymentSettings(**texts), **values)
 
     asked.__signature__ = written.replace(parameters=parameters)  # type: ignore[attr-defined]

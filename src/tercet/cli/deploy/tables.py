@@ -10,6 +10,7 @@ from tercet.cli.console import mebibytes
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from tercet.deployment.strategy import Availability, Metrics
     from tercet.deployment.trials import Measurement
@@ -73,7 +74,7 @@ def _milliseconds(seconds: float | None) -> str:
     return ABSENT if seconds is None else f"{seconds * 1e3:.1f} ms"
 
 
-def _plain(text: str) -> object:
+def _plain(text: str) -> Text:
     from rich.text import Text
 
     return Text(text)
