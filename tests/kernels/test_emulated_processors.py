@@ -15,6 +15,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.compiler
+
 EMULATOR = shutil.which("qemu-x86_64")
 PROGRAM = """
 import json

@@ -16,6 +16,8 @@ import pytest
 
 CPP = Path(__file__).resolve().parents[2] / "cpp"
 
+pytestmark = pytest.mark.compiler
+
 
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=300)

@@ -17,7 +17,7 @@ PROCESSORS = {
     "neoverse-n1": ["reference", "neon", "neon_dotprod"],
 }
 
-pytestmark = pytest.mark.timeout(1200)  # a compilation, on a machine that may be busy
+pytestmark = [pytest.mark.compiler, pytest.mark.timeout(1200)]  # a compilation, on a machine that may be busy
 
 
 @pytest.fixture(scope="module")

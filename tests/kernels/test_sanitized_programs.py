@@ -11,7 +11,7 @@ import pytest
 
 from native_programs import BITS, build_checked, build_programs, output_of, without_random_addresses
 
-pytestmark = pytest.mark.timeout(1200)  # a compilation, on a machine that may be busy
+pytestmark = [pytest.mark.compiler, pytest.mark.timeout(1200)]  # a compilation, on a machine that may be busy
 
 
 @pytest.fixture(scope="module")
