@@ -98,7 +98,9 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
     """A user who installs the package without extras can import everything but what an extra is for."""
     package = ROOT / "src" / "tercet"
     modules = set(package.rglob("*.py"))
-    extras = {"ray": {*(package / "cluster").rglob("*.py"), package / "training" / "ray_train.py"}}
+    extras = {"ray": {package / "training" / "ray_train.py", package / "deployment" / "ray_batch.py"}}
+    extras["ray"] |= {*(package / "cluster").rglob("*.py"), *(package / "deployment" / "ray_serve").rglob("*.py")}
+    extras["parquet"] = {package / "service" / "batch" / "parquet.py"}
     trained = [set((package / name).rglob("*.py")) for name in ("training", "distillation", "pruning")]
     extras["train"] = set().union(*trained) - extras["ray"]
     extras["finetune"] = {*(package / "finetuning").rglob("*.py"), *(package / "data").rglob("*.py")}
@@ -114,7 +116,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
     extras["security"] -= extras["pii"]
     served = {*(package / "server").rglob("*.py"), *(package / "service").rglob("*.py")}
     served |= {package / "monitoring" / "exposition.py", package / "sampling" / "constraints.py"}
-    extras["server"] = served - extras["redis"] - extras["security"] - extras["otel"]
+    extras["server"] = served - extras["redis"] - extras["security"] - extras["otel"] - extras["parquet"]
     assert imported(modules.difference(*extras.values()))[0] == declared("dependencies")
     for extra, files in extras.items():
         needed = set().union(*imported(files)) - declared("dependencies")

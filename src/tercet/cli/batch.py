@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,9 +13,9 @@ from tercet.cli import console, options
 
 if TYPE_CHECKING:
     from tercet.service.batch.inventory import Inventory
-    from tercet.service.batch.lines import BatchLine, Outcome
+    from tercet.service.batch.parquet import ParquetResults
     from tercet.service.batch.results import ResultFile
-    from tercet.service.batch.run import Answer, BatchCounts
+    from tercet.service.batch.run import BatchCounts
     from tercet.service.settings import ServiceSettings
 
 SOME_FAILED = 3
@@ -26,8 +26,15 @@ app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 
 @app.command()
 def batch(
-    requests: Annotated[Path, typer.Argument(help="The requests, a JSON object a line.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file for the results.")],
+    requests: Annotated[
+        Path, typer.Argument(help="The requests: a JSON object a line, or a row of a .parquet file each.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="The file for the results; a name that ends in .parquet is a folder."
+        ),
+    ],
     max_tokens: options.MaxTokens = None,
     temperature: options.Temperature = None,
     top_p: options.TopP = None,
@@ -45,10 +52,29 @@ def batch(
         int | None,
         typer.Option(
             min=1,
-            help="Requests in flight (default: twice what the engine runs at once).",
+            help="Requests in flight, with Ray in each worker (default: twice what the engine runs at once, "
+            "with Ray 32).",
             show_default=False,
         ),
     ] = None,
+    engine: Annotated[
+        Literal["native", "ray"],
+        typer.Option(
+            "--engine", help="Who runs the model: this process, or workers on the cluster of RAY_ADDRESS."
+        ),
+    ] = "native",
+    workers: Annotated[
+        int,
+        typer.Option("--workers", min=1, help="With Ray: processes, each with the model."),
+    ] = 1,
+    cpus_per_worker: Annotated[
+        float,
+        typer.Option(
+            "--cpus-per-worker",
+            min=0.001,
+            help="With Ray: what it sets aside for each; --threads is what an engine uses.",
+        ),
+    ] = 1.0,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Run those again that failed in an earlier run.")
     ] = False,
@@ -67,9 +93,9 @@ def batch(
     import asyncio
     import time
 
+    from tercet.deployment.batch_answers import batch_settings
     from tercet.sampling.params import SamplingParams
     from tercet.service.batch.inventory import Inventory
-    from tercet.service.batch.results import ResultFile
 
     defaults = options.given(
         max_tokens=max_tokens,
@@ -84,47 +110,59 @@ def batch(
     SamplingParams(**defaults)  # what is wrong with them is said once, not for every line
     with console.progress("Reading the requests"):
         inventory = Inventory(requests)
-    with ResultFile(output, inventory, overwrite=overwrite, retry_failed=retry_failed) as results:
-        machine = options.given(threads=threads, isa=isa, level=level, scenario=scenario)
+    with _results(output, inventory, overwrite=overwrite, retry_failed=retry_failed) as results:
+        settings = batch_settings(
+            model, options.given(threads=threads, isa=isa, level=level, scenario=scenario)
+        )
         began = time.perf_counter()
         told = _Problems(requests)
-        if results.num_succeeded + results.num_failed < inventory.total:
-            counts = asyncio.run(
-                _answer(inventory, results, _settings(model, machine), defaults, concurrency, told)
-            )
-        else:
+        if results.num_succeeded + results.num_failed == inventory.total:
             counts = _nothing_to_do(inventory, results)
+        elif engine == "ray":
+            from tercet.deployment.ray_batch import run_on_ray
+
+            with _progress_bar() as show:
+                counts = run_on_ray(
+                    inventory,
+                    results,
+                    settings,
+                    defaults,
+                    workers=workers,
+                    cpus_per_worker=cpus_per_worker,
+                    concurrency=concurrency or 32,
+                    progress=show,
+                    problem=told,
+                )
+        else:
+            counts = asyncio.run(_answer(inventory, results, settings, defaults, concurrency, told))
     _tell(counts, time.perf_counter() - began, output, json)
     if counts.failed:
         raise typer.Exit(SOME_FAILED)
 
 
-def _settings(model: str | None, machine: dict[str, Any]) -> ServiceSettings:
-    from tercet.service.settings import ServiceSettings
+def _results(output: Path, inventory: Inventory, **how: bool) -> ResultFile | ParquetResults:
+    """Open the results in the form that their name says."""
+    from tercet.service.batch.inventory import is_parquet
+    from tercet.service.batch.parquet import ParquetResults
+    from tercet.service.batch.results import ResultFile
 
-    return ServiceSettings(
-        models={"": model},
-        llm=machine,
-        max_concurrent=None,
-        max_queued_requests=1 << 20,
-        max_queued_tokens=1 << 40,
-        timeout_seconds=None,
-        warm_up=False,
-        drain_seconds=1e-3,
-    )
+    return (ParquetResults if is_parquet(output) else ResultFile)(output, inventory, **how)
 
 
 async def _answer(
     inventory: Inventory,
-    results: ResultFile,
+    results: ResultFile | ParquetResults,
     settings: ServiceSettings,
     defaults: dict[str, Any],
     concurrency: int | None,
     problem: Callable[[int, str], None],
 ) -> BatchCounts:
+    from tercet.deployment.batch_answers import open_answer
     from tercet.service.batch.run import run_batch
 
-    async with _open(settings, defaults, inventory.has_openai_form) as (answer, max_concurrent):
+    loading = console.progress("Loading the model")
+    as_server = inventory.has_openai_form
+    async with open_answer(settings, defaults, as_server, loading) as (answer, max_concurrent):
         with _progress_bar() as show:
             return await run_batch(
                 inventory,
@@ -134,50 +172,6 @@ async def _answer(
                 progress=show,
                 problem=problem,
             )
-
-
-@asynccontextmanager
-async def _open(
-    settings: ServiceSettings, defaults: dict[str, Any], as_server: bool
-) -> AsyncIterator[tuple[Answer, int]]:
-    """Load the model; who answers, and how many at once. OpenAI's requests need the server's routes."""
-    from tercet.service.batch.generation import ModelAnswer
-
-    if not as_server:
-        from tercet.service.served_model import ServedModel
-
-        with console.progress("Loading the model"):
-            ((name, path),) = settings.models.items()
-            model = await ServedModel.open(name, path, settings)
-        try:
-            yield ModelAnswer(model.submit, defaults), model.max_concurrent
-        finally:
-            await model.close(0)
-        return
-
-    from tercet.environment import optional_import
-
-    for module in ("fastapi", "structlog", "prometheus_client"):
-        optional_import(module, "server")
-    from tercet.server.batches.inner import AppAnswer
-    from tercet.server.batches.opening import inner_app
-    from tercet.server.settings import ServerSettings
-    from tercet.service.service import Service
-
-    service = Service(settings)
-    with console.progress("Loading the model"):
-        await service.start()
-    try:
-        served = service.pool.get(None)
-        plain = ModelAnswer(service.submit, defaults)
-        openai = AppAnswer(inner_app(service, ServerSettings()), model=served.name)
-
-        async def answer(line: BatchLine) -> Outcome:
-            return await (plain if line.url is None else openai)(line)
-
-        yield answer, served.max_concurrent
-    finally:
-        await service.stop(0)
 
 
 def _nothing_to_do(inventory: Inventory, results: Any) -> BatchCounts:

@@ -28,8 +28,8 @@ from tercet.errors import UnavailableError
 __all__ = ["connected", "ray_module"]
 
 START_TRIES = 4
-"""Of a cluster on this machine. Ray gives some of its processes 15 seconds to start, and no setting gives them
-more, which is short where other programs are busy; so it may take another try."""
+"""Of a cluster on this machine. Ray gives some of its processes 15 seconds to start, and no setting gives
+them more, which is short where other programs are busy; so it may take another try."""
 START_SECONDS = 120
 """For the rest."""
 _STAND_IN = Path(__file__).parent / "without_amdsmi"

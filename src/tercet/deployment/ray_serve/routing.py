@@ -10,6 +10,7 @@ Ray's own router of this kind (`ray.serve.llm`) cannot be imported without vLLM 
 from __future__ import annotations
 
 import random
+from typing import Any
 
 from ray.serve.request_router import PendingRequest, ReplicaID, RequestRouter, RunningReplica
 
@@ -17,19 +18,17 @@ from tercet.deployment.ray_serve.prefixes import PrefixMemory
 
 __all__ = ["PrefixRouter"]
 
+MAX_LEAD = 4
+"""So many requests more than the least loaded replica one may have, and still get another whose prompt it has
+read."""
 
-class PrefixRouter(RequestRouter):  # type: ignore[misc]  # Ray is not typed
+
+class PrefixRouter(RequestRouter):
     """Routes calls whose first argument is what `prefix_hashes` returned."""
 
-    def initialize_state(self, max_lead: int = 4) -> None:
-        """Called by Ray.
-
-        Args:
-            max_lead: how many requests more than the least loaded replica one may have, and still get
-                another because it has read the prompt.
-        """
+    def initialize_state(self, **settings: Any) -> None:
+        """Called by Ray, with `request_router_kwargs`, of which there are none."""
         self._memory = PrefixMemory()
-        self._max_lead = max_lead
 
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
@@ -55,7 +54,7 @@ class PrefixRouter(RequestRouter):  # type: ignore[misc]  # Ray is not typed
         """Whether it has so many requests that another is better, as far as that is known."""
         lengths = [self.replica_queue_len_cache.get(one.replica_id) or 0 for one in replicas]
         own = self.replica_queue_len_cache.get(replica.replica_id) or 0
-        return bool(own - min(lengths) > self._max_lead)
+        return bool(own - min(lengths) > MAX_LEAD)
 
 
 def _hashes(request: PendingRequest) -> tuple[int, ...]:

@@ -13,24 +13,29 @@ import hashlib
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from tercet.errors import ParameterError
 from tercet.service.batch.lines import BatchLine, RawLine, parse_line, read_lines
 
-__all__ = ["Inventory"]
+__all__ = ["Inventory", "is_parquet"]
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a file of requests or results is one of Parquet, by its name."""
+    return path.suffix == ".parquet"
 
 
 class Inventory:
     """The requests of an input file, and which of them are done.
 
     Args:
-        path: the input.
+        path: the input; Parquet if its name ends so, else JSON Lines.
 
     Raises:
         ParameterError: it is no file that can be read twice, or holds nothing but blank lines.
+        MissingExtraError: it is Parquet, and there is no reader of that.
     """
 
     def __init__(self, path: Path) -> None:
@@ -38,8 +43,8 @@ class Inventory:
         self._digests = array.array("Q", [0])  # by line number; 0 for blank lines
         ids = array.array("Q")
         urls: set[str | None] = set()
-        with self._open() as file:
-            for raw in read_lines(file):
+        with self._open() as lines:
+            for raw in lines:
                 blank = raw.number - len(self._digests)
                 self._digests.extend([0] * blank)
                 self._digests.append(raw.digest)
@@ -75,8 +80,8 @@ class Inventory:
             ParameterError: the file has changed meanwhile.
         """
         self._seen.clear()
-        with self._open() as file:
-            for raw in read_lines(file):
+        with self._open() as lines:
+            for raw in lines:
                 if raw.number >= len(self._digests) or self._digests[raw.number] != raw.digest:
                     raise ParameterError(
                         f"{self.path} has changed while its requests were running: line {raw.number}"
@@ -96,7 +101,7 @@ class Inventory:
         self._seen.add(line.id)
 
     @contextlib.contextmanager
-    def _open(self) -> Iterator[BinaryIO]:
+    def _open(self) -> Iterator[Iterator[RawLine]]:
         try:
             file = self.path.open("rb")
         except OSError as error:
@@ -107,7 +112,12 @@ class Inventory:
                 raise ParameterError(
                     f"{self.path} is no regular file; requests are read twice, so that a batch can be resumed"
                 )
-            yield file
+            if is_parquet(self.path):
+                from tercet.service.batch.parquet import read_rows
+
+                yield read_rows(file, self.path)
+            else:
+                yield read_lines(file)
 
 
 def _hash_of(text: str) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -25,12 +26,14 @@ __all__ = [
     "RawLine",
     "fallback_line",
     "parse_line",
+    "parse_request_id",
     "read_lines",
     "request_id",
 ]
 
 MAX_LINE_BYTES = 16 << 20
 _READ_BYTES = 1 << 20
+_REQUEST_ID = re.compile(r"batch_req_(\d{8,18})_([0-9a-f]{16})")
 _OPENAI_FIELDS = {"custom_id", "method", "url", "body"}
 
 
@@ -110,6 +113,12 @@ class BatchLine:
 def request_id(number: int, digest: int) -> str:
     """Name line `number` with these bytes."""
     return f"batch_req_{number:08d}_{digest:016x}"
+
+
+def parse_request_id(text: str) -> tuple[int, int] | None:
+    """Return number and hash of the line that `request_id` has named; None where it has not."""
+    found = _REQUEST_ID.fullmatch(text)
+    return found and (int(found[1]), int(found[2], 16))
 
 
 def read_lines(file: BinaryIO) -> Iterator[RawLine]:

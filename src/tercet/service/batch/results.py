@@ -9,20 +9,30 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from tercet.environment import atomic_write, storage_errors
 from tercet.errors import ParameterError, StorageError
 from tercet.service.batch.inventory import Inventory
+from tercet.service.batch.lines import parse_request_id
 
-__all__ = ["ResultFile", "is_success", "lock_file"]
+__all__ = ["ResultFile", "Results", "is_success", "lock_file"]
 
-_REQUEST_ID = re.compile(r"batch_req_(\d{8,18})_([0-9a-f]{16})")
 _TAIL_BYTES = 1 << 16
+
+
+class Results(Protocol):
+    """Where the records of a batch go; it has told the inventory which requests have one."""
+
+    num_succeeded: int
+    """When it was opened."""
+    num_failed: int
+
+    def append(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Keep records, whatever happens next; StorageError where that is not possible."""
 
 
 class ResultFile:
@@ -126,8 +136,8 @@ class ResultFile:
 
     def _count(self, inventory: Inventory) -> None:
         for position, _, record in self._records():
-            found = _REQUEST_ID.fullmatch(_own_id(record))
-            if not found or not inventory.mark_done(int(found[1]), int(found[2], 16)):
+            found = parse_request_id(_own_id(record))
+            if found is None or not inventory.mark_done(*found):
                 raise self._stranger(position)
             if is_success(record):
                 self.num_succeeded += 1

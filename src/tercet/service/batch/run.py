@@ -17,10 +17,19 @@ from typing import Any, TypeAlias
 
 from tercet.errors import ParameterError, TercetError
 from tercet.service.batch.inventory import Inventory
-from tercet.service.batch.lines import BatchLine, Outcome, fallback_line, parse_line
-from tercet.service.batch.results import ResultFile
+from tercet.service.batch.lines import BatchLine, Outcome, RawLine, fallback_line, parse_line
+from tercet.service.batch.results import Results
 
-__all__ = ["Answer", "BatchCounts", "StopBatch", "TryAgain", "run_batch"]
+__all__ = [
+    "Answer",
+    "Answered",
+    "BatchCounts",
+    "StopBatch",
+    "TryAgain",
+    "checked_line",
+    "outcome_of",
+    "run_batch",
+]
 
 Answer: TypeAlias = Callable[[BatchLine], Awaitable[Outcome]]
 """Answers one request. A TercetError is recorded as its failure, and so is any other exception."""
@@ -64,10 +73,16 @@ class BatchCounts:
         """Requests with a record."""
         return self.succeeded + self.failed
 
+    def add(self, one: Answered) -> None:
+        """Count a request whose record is kept."""
+        self.succeeded += one.succeeded
+        self.failed += not one.succeeded
+        self.generated_tokens += one.generated_tokens
+
 
 async def run_batch(
     inventory: Inventory,
-    results: ResultFile,
+    results: Results,
     answer: Answer,
     *,
     concurrency: int,
@@ -97,11 +112,43 @@ async def run_batch(
     return counts
 
 
+def checked_line(
+    inventory: Inventory, raw: RawLine, problem: Callable[[int, str], None]
+) -> tuple[BatchLine, Outcome | None]:
+    """Return the request of a line; and how it ended, where it is none, which `problem` is told."""
+    try:
+        line = parse_line(raw)
+        inventory.check_id(line)
+        return line, None
+    except ParameterError as error:
+        problem(raw.number, str(error))
+        return fallback_line(raw), Outcome(400, error=_failure(error))
+
+
+async def outcome_of(answer: Answer, line: BatchLine) -> Outcome:
+    """Have a request answered, however long there is no room for it; what fails is its outcome.
+
+    Raises:
+        TercetError: nothing can be answered any more (`StopBatch`).
+    """
+    while True:
+        try:
+            return await answer(line)
+        except TryAgain as later:
+            await asyncio.sleep(later.seconds)
+        except StopBatch as stopped:
+            raise stopped.error from stopped
+        except TercetError as error:
+            return Outcome(400, error=_failure(error))
+        except Exception as error:
+            return Outcome(500, error=_failure(error))
+
+
 class _Run:
     def __init__(
         self,
         inventory: Inventory,
-        results: ResultFile,
+        results: Results,
         answer: Answer,
         counts: BatchCounts,
         progress: Callable[[BatchCounts], None],
@@ -115,7 +162,7 @@ class _Run:
         self._problem = problem
         self._lines = inventory.remaining()
         self._reading = asyncio.Lock()
-        self._answered: asyncio.Queue[_Answered | None] = asyncio.Queue(_MAX_UNWRITTEN)
+        self._answered: asyncio.Queue[Answered | None] = asyncio.Queue(_MAX_UNWRITTEN)
 
     async def to_its_end(self, concurrency: int) -> None:
         writer = asyncio.create_task(self._write())
@@ -142,33 +189,11 @@ class _Run:
                 line, outcome = await asyncio.to_thread(self._next)
             if line is None:
                 return
-            await self._answered.put(_Answered.of(line, outcome or await self._ask(line)))
+            await self._answered.put(Answered.of(line, outcome or await outcome_of(self._answer, line)))
 
     def _next(self) -> tuple[BatchLine | None, Outcome | None]:
-        """The next line; how it ended, where it is no request."""
         raw = next(self._lines, None)
-        if raw is None:
-            return None, None
-        try:
-            line = parse_line(raw)
-            self._inventory.check_id(line)
-            return line, None
-        except ParameterError as error:
-            self._problem(raw.number, str(error))
-            return fallback_line(raw), Outcome(400, error=_failure(error))
-
-    async def _ask(self, line: BatchLine) -> Outcome:
-        while True:
-            try:
-                return await self._answer(line)
-            except TryAgain as later:
-                await asyncio.sleep(later.seconds)
-            except StopBatch as stopped:
-                raise stopped.error from stopped
-            except TercetError as error:
-                return Outcome(400, error=_failure(error))
-            except Exception as error:
-                return Outcome(500, error=_failure(error))
+        return (None, None) if raw is None else checked_line(self._inventory, raw, self._problem)
 
     async def _write(self) -> None:
         is_open = True
@@ -182,9 +207,7 @@ class _Run:
                 continue
             await asyncio.to_thread(self._results.append, [one.record for one in answered])
             for one in answered:
-                self._counts.succeeded += one.succeeded
-                self._counts.failed += not one.succeeded
-                self._counts.generated_tokens += one.generated_tokens
+                self._counts.add(one)
             self._progress(dataclasses.replace(self._counts))
 
 
@@ -195,7 +218,7 @@ def _failure(error: Exception) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Answered:
+class Answered:
     """What waits for the disk; the request itself is held no longer."""
 
     record: dict[str, Any]
@@ -203,7 +226,8 @@ class _Answered:
     generated_tokens: int
 
     @classmethod
-    def of(cls, line: BatchLine, outcome: Outcome) -> _Answered:
+    def of(cls, line: BatchLine, outcome: Outcome) -> Answered:
+        """Return what is left of an answered request."""
         usage = outcome.body.get("usage")
         tokens = usage.get("completion_tokens") if isinstance(usage, dict) else 0
         return cls(line.record(outcome), outcome.succeeded, tokens if isinstance(tokens, int) else 0)
