@@ -99,13 +99,17 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
     package = ROOT / "src" / "tercet"
     modules = set(package.rglob("*.py"))
     extras = {"ray": {package / "training" / "ray_train.py", package / "deployment" / "ray_batch.py"}}
-    extras["ray"] |= {*(package / "cluster").rglob("*.py"), *(package / "deployment" / "ray_serve").rglob("*.py")}
+    extras["ray"] |= {
+        *(package / "cluster").rglob("*.py"),
+        *(package / "deployment" / "ray_serve").rglob("*.py"),
+    }
     extras["parquet"] = {package / "service" / "batch" / "parquet.py"}
     trained = [set((package / name).rglob("*.py")) for name in ("training", "distillation", "pruning")]
     extras["train"] = set().union(*trained) - extras["ray"]
     extras["finetune"] = {*(package / "finetuning").rglob("*.py"), *(package / "data").rglob("*.py")}
     extras["evaluation"] = set((package / "evaluation" / "harness").rglob("*.py"))
     extras["transformers"] = set((package / "integrations").rglob("*.py"))
+    extras["transformers"].add(package / "deployment" / "transformers.py")
     extras["energy"] = {package / "monitoring" / "energy_counters.py"}
     extras["onnx"] = set((package / "conversion" / "onnx").rglob("*.py"))
     extras["bench"] = {package / "bench" / "plot.py"}
