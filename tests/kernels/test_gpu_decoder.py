@@ -27,9 +27,11 @@ CPU = torch.device("cpu")  # where the interpreter runs
 LONG, SHORT = 8, 4
 ONE_LAYER = dataclasses.replace(GROUPED, num_layers=1)
 # As few as have every kind of layer: the interpreter is slow. The window is shorter than the longer prompt.
-FEW_LAYERS = {name: dataclasses.replace(config, num_layers=1) for name, config in CONFIGS.items()} | {
+FEW_LAYERS = {
+    name: config if config.rotation else dataclasses.replace(config, num_layers=1)
+    for name, config in CONFIGS.items()
+} | {
     "grouped": dataclasses.replace(GROUPED, num_layers=2),
-    "rotated": CONFIGS["rotated"],
     "gemma3": dataclasses.replace(CONFIGS["gemma3"], num_layers=3, sliding_window=4),
 }
 

@@ -1,4 +1,4 @@
-"""The kernels of tests/kernels/test_gpu_compiled.py for every generation of GPUs that we name, newer ones too."""
+"""The GPU kernels compile for every GPU that we name; tests/kernels/test_gpu_compiled.py has one."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pytest
 from gpu_code import SHARED, check_code
 from long_results import RecordLongResult
 
+pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
 
-@pytest.mark.long
+
 def test_every_launch_of_a_model_compiles_for_every_gpu(
     tmp_path: Path, record_long_result: RecordLongResult
 ) -> None:

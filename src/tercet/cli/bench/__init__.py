@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import typer
 
-from tercet.cli.bench import comparison, cost, levels, monitoring, opening, server, sparsity, speed
+from tercet.cli.bench import comparison, cost, gpu, levels, monitoring, opening, server, sparsity, speed
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 
@@ -27,6 +27,7 @@ for command, name in (
     (speed.context, "context"),
     (comparison.scaling, "scaling"),
     (speed.kernels, "kernels"),
+    (gpu.gpu_products, "gpu"),
     (comparison.compare_precision, "compare-precision"),
     (levels.levels, "levels"),
     (sparsity.sparsity, "sparsity"),
