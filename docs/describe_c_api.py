@@ -14,7 +14,9 @@ COMMENT = re.compile(r"/\*(.*?)\*/", re.S)
 SECTION = re.compile(r"/\* ([A-Z][a-z ]+) -+ \*/")
 NAME = re.compile(r"(?<![\w`])(\*?(?:tercet_\w+|TERCET_\w+)(?:\(\))?|\*\w+|NULL|<\w+\.h>|\"[^\"]*\"|-1\b)")
 PART = re.compile(r"(?:\A|\n\n)(/\*(?:(?!\*/).)*\*/)\n(.*?)(?=\n\n|\Z)", re.S)
-DECLARED = re.compile(r"\b(tercet_\w+)(?=\()|^#define (TERCET_\w+)|typedef (?:enum|struct) (tercet_\w+)|\(\*(\w+)\)", re.M)
+DECLARED = re.compile(
+    r"\b(tercet_\w+)(?=\()|^#define (TERCET_\w+)|typedef (?:enum|struct) (tercet_\w+)|\(\*(\w+)\)", re.M
+)
 
 
 def c_api() -> str:

@@ -15,6 +15,7 @@ file(GLOB gcc_folder /usr/lib/gcc/x86_64-w64-mingw32/*-posix)
 string(JOIN " " CMAKE_CXX_FLAGS_INIT
   "-stdlib++-isystem${gcc_folder}/include/c++" "-isystem${gcc_folder}/include/c++/x86_64-w64-mingw32")
 set(CMAKE_EXE_LINKER_FLAGS_INIT "-static -B${gcc_folder} -L${gcc_folder}")
+set(CMAKE_CXX_STANDARD_LIBRARIES "-Wl,--start-group -lstdc++ -lwinpthread -Wl,--end-group")
 set(CMAKE_CROSSCOMPILING_EMULATOR wine64)
 set(CMAKE_FIND_ROOT_PATH /usr/x86_64-w64-mingw32)
 set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)

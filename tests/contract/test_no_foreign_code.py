@@ -30,6 +30,7 @@ ALLOWED = {
     ): "a model's answer to a programming task, in the sandbox that this file is",
     ("evaluation/guard.py", "compile"): "the same",
     ("evaluation/guard.py", "ctypes.CDLL"): "the C library of the system, to take rights away",
+    ("monitoring/machine.py", "ctypes.CDLL"): "the library of the GPU's driver, by its one name",
 }
 
 

@@ -1,4 +1,4 @@
-"""libtercet against the Python package: the same models opened, the same bits computed, the same files refused.
+"""libtercet against the Python package: the same models, the same bits, the same refusals.
 
 Everything runs in a process of its own under the address sanitizer (tests/plugins/c_library.py).
 """
@@ -186,15 +186,21 @@ def test_a_file_that_becomes_shorter_is_an_error(library: CLibrary, tmp_path: Pa
     assert status_of(library, "logits") == "TERCET_DAMAGED"
 
 
-DAMAGE = [("any", None, 150), ("config", "config", 200), ("tensors", "tensors", 120), ("generation", "generation", 40)]
+DAMAGE = [
+    ("any", None, 150),
+    ("config", "config", 200),
+    ("tensors", "tensors", 120),
+    ("generation", "generation", 40),
+]
 
 
-@pytest.mark.parametrize(("part", "count"), [(part, count) for _, part, count in DAMAGE], ids=[n for n, *_ in DAMAGE])
+@pytest.mark.parametrize(
+    ("part", "count"), [(part, count) for _, part, count in DAMAGE], ids=[n for n, *_ in DAMAGE]
+)
 def test_what_python_refuses_is_refused(
     library: CLibrary, tmp_path: Path, part: str | None, count: int
 ) -> None:
-    """Headers that were changed by somebody who mends the checksum: both readers say the same, and what both
-    take gives an answer."""
+    """Headers changed by somebody who mends the checksum: both readers say the same."""
     wholes = [
         write_model(
             tmp_path / f"whole{index}",
@@ -223,7 +229,8 @@ def test_what_python_refuses_is_refused(
                 library.call("append", 1)
                 library.logits()
             except CError as error:
-                assert error.status in ("TERCET_UNSUPPORTED", "TERCET_INVALID_ARGUMENT")
+                if error.status not in ("TERCET_UNSUPPORTED", "TERCET_INVALID_ARGUMENT"):
+                    raise
         path.unlink()
     assert 0 < taken < count or part == "tensors"
 

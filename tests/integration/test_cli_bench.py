@@ -105,6 +105,17 @@ def test_server_is_measured_beside_its_engine() -> None:
     assert_refused(tercet(*command, "--prefix", "4000"), "context")
 
 
+def test_being_watched_is_measured() -> None:
+    (row,) = tercet("bench", "monitor", *QUICK, "--tokens", "20", "--json").data["rows"]
+    assert len(row["runs"]["values"]) == len(row["unwatched_runs"]["values"]) == len(row["cost"]["values"])
+    for watched, free, cost in zip(
+        row["runs"]["values"], row["unwatched_runs"]["values"], row["cost"]["values"], strict=True
+    ):
+        assert cost == pytest.approx(1 - watched / free)
+    assert 0 < row["piece_seconds"] < row["sample_seconds"] < 5
+    assert_refused(tercet("bench", "monitor", *QUICK, "--interval", "0"), "interval")
+
+
 def test_what_cannot_be_is_refused() -> None:
     assert_refused(tercet("bench", "prefill", "--shape", "tiny", "--prompts", "no"), "--prompts takes whole")
     assert_refused(tercet("bench", "kernels", "--packings", "seven"), "packing must be one of")

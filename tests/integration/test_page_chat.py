@@ -22,7 +22,7 @@ STORY = "Once upon a time there was a little dog"
 @pytest.fixture(scope="module")
 def unhurried() -> Iterator[Server]:
     """The shipped model writes 500 tokens before a busy machine draws the first; this one takes its time."""
-    server = Server(first="from tercet.engine.mock import Faults, inject; inject(Faults(delay_seconds=0.05))")
+    server = Server(first="from tercet.engine.mock import Faults, inject; inject(Faults(delay_seconds=0.1))")
     yield server
     server.stop()
 

@@ -2,7 +2,7 @@
 
 Three settings differ from its own. 501, 503 and 504 are answers that the description tells of, so they are
 no faults. A 400 to valid data is judged by `schema_checks`. Answers are short, since it is not their text
-that is tested.
+that is tested, and a profile lasts as long as it is asked to.
 """
 
 from __future__ import annotations
@@ -29,6 +29,10 @@ expected-statuses = ["2xx", "4xx", "501", "503", "504"]
 
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "400", "404", "501", "503", "504"]
+
+[[operations]]
+include-path = "/profile"
+parameters = { "query.seconds" = 0.05 }
 """
 
 

@@ -1,11 +1,11 @@
-"""libtercet as tests use it: a process of its own, built under the address sanitizer, that takes a call a line.
+"""libtercet as tests use it: a process, built under the address sanitizer, that takes a call a line.
 
-    with CLibrary(build) as library:
+    with CLibrary(build_checked()) as library:
         library.open(path)
         library.tokenize("Once upon a time")
 
-A call that fails raises `CError` with the name of the status. A process that ends, as the sanitizers make it at
-the first read out of bounds, fails the test with all that they have said.
+A call that fails raises `CError` with the name of the status. A process that ends, as the sanitizers make it
+at the first read out of bounds, fails the test with all that they have said.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class CLibrary:
     """The process."""
 
     def __init__(self, build: Path) -> None:
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed at the end)
         self._process = subprocess.Popen(
             [str(build / "library_shell")],
             stdin=subprocess.PIPE,
@@ -68,7 +68,8 @@ class CLibrary:
     def call(self, *words: object) -> str:
         """Send one line; returns what stands behind the plus."""
         process = self._process
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         process.stdin.write(" ".join(map(str, words)) + "\n")
         process.stdin.flush()
         answer = process.stdout.readline()
@@ -127,7 +128,8 @@ class CLibrary:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         process = self._process
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         process.stdin.close()
         status = process.wait(60)
         process.stdout.close()

@@ -1,4 +1,4 @@
-"""Native files of small random models of every family, and how one is damaged where its checksums are mended."""
+"""Native files of small random models of every family, and damage whose checksums are mended."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from damage import Random, damaged_json
 from random_decoders import packed_model
@@ -116,5 +114,3 @@ def damaged_blob(whole: bytes, data: bytes) -> bytes:
     if len(mended) != len(whole):
         raise ValueError("the header has become longer")
     return mended[: entry["offset"]] + padded + mended[entry["offset"] + len(padded) :]
-
-

@@ -124,7 +124,18 @@ def check_accounts(first: dict[str, float], last: dict[str, float], accounts: li
     assert refused <= counted["tercet_requests_failed_total.overloaded"] <= refused + 4 * hung_up
     too_long = sum(account.times(400, "too_long") for account in accounts)
     assert counted["tercet_requests_failed_total.context_length"] == too_long
-    assert failed == counted["tercet_requests_failed_total.overloaded"] + too_long, counted
+    kinds = ("parameter", "unsupported", "model_not_found")
+    wrong, unsupported, unknown = (counted[f"tercet_requests_failed_total.{kind}"] for kind in kinds)
+    malformed = sum(account.times(400, "malformed") for account in accounts)
+    # Of bodies of another kind, those with a foreign content type reach the route; a coded one does not.
+    assert malformed <= wrong <= malformed + sum(account.times(415, "malformed") for account in accounts)
+    refusals = (400, 404, 501)
+    assert unsupported == sum(account.times(code, "embeddings") for account in accounts for code in refusals)
+    # Half of these ask for a route that is not there, which is no request to a model.
+    assert unknown <= sum(account.times(404, "unknown") for account in accounts)
+    assert failed == (
+        counted["tercet_requests_failed_total.overloaded"] + too_long + wrong + unsupported + unknown
+    ), counted
     assert counted["tercet_requests_cancelled_total"] > 0, "nobody was cut off, so nothing was tried"
     assert counted["tercet_http_responses_total.413"] > 0
     assert counted["tercet_http_responses_total.500"] == 0

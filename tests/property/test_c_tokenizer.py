@@ -1,7 +1,7 @@
 """The tokenizer of libtercet gives the ids that Python's gives, for every text, or says that it cannot.
 
-Texts are made of characters that every Unicode since 13 knows: what has been given a meaning since then is cut
-as the library's table (Unicode 16) says, whatever Python's is.
+Texts are made of characters that Python's Unicode knows; newer ones are cut as the library's table (Unicode 16)
+says.
 """
 
 from __future__ import annotations
@@ -79,7 +79,10 @@ def with_control_words() -> bytes:
 TOKENIZERS: dict[str, Callable[[], bytes]] = {
     "shipped": lambda: load_model(resolve(None)).tokenizer_json or b"",
     "tiny": tiny_tokenizer_json,
-    **{name: (lambda name=name: with_rule(name)) for name in ("llama-bpe", "qwen2", "qwen35", "gpt-2", "minicpm5")},  # type: ignore[misc]
+    **{
+        name: (lambda name=name: with_rule(name))
+        for name in ("llama-bpe", "qwen2", "qwen35", "gpt-2", "minicpm5")
+    },  # type: ignore[misc]
     "digit runs": lambda: changed(
         pre_tokenizer={
             "type": "Sequence",
@@ -207,7 +210,8 @@ def test_damaged_tokenizers_are_refused_or_give_the_ids_of_python(library: CLibr
         try:
             ids = library.tokenize("Once upon <|user|> 12 é\n")
         except CError as error:
-            assert error.status in ("TERCET_FORMAT", "TERCET_UNSUPPORTED")
+            if error.status not in ("TERCET_FORMAT", "TERCET_UNSUPPORTED"):
+                raise
             continue
         taken += 1
         try:

@@ -12,6 +12,7 @@ import pytest
 import typer
 
 from tercet.cli import serve, settings_file
+from tercet.cli.monitor.place import history_file
 from tercet.cli.serve_settings import server_settings, service_settings
 from tercet.errors import ParameterError, StorageError
 from tercet.security.config import SecurityConfig
@@ -71,6 +72,8 @@ def test_every_setting_can_be_in_a_file(settings: Callable[..., dict[str, Any]],
     }  # fmt: skip
     values: dict[type, Any] = {int: 5000, float: 50.5, bool: True, list: ["word", "other"]}
     file = {name: words.get(name, values.get(kind, "word")) for name, kind in kinds.items()}
+    (tmp_path / "alerts.json").write_text("{}")
+    file |= {"alerts": str(tmp_path / "alerts.json"), "otlp_endpoint": "http://127.0.0.1:4318"}
     found = settings(file=file)
     for name, value in file.items():
         shown = found[name]
@@ -92,7 +95,8 @@ def test_every_security_setting_is_one_of_the_server(settings: Callable[..., dic
 
 
 def test_what_is_not_named_is_as_built_in(settings: Callable[..., dict[str, Any]]) -> None:
-    assert server_settings(settings()) == ServerSettings()
+    built_in = dataclasses.replace(ServerSettings(), history_file=history_file(None, ServerSettings().port))
+    assert server_settings(settings()) == built_in
 
 
 def test_none_is_no_limit(settings: Callable[..., dict[str, Any]]) -> None:

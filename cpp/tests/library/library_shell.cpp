@@ -205,7 +205,8 @@ int main() {
         Words words;
         for (std::string word; stream >> word;) words.push_back(word);
         try {
-            std::cout << "+ " << calls.at(words.at(0))(words) << std::endl;
+            const std::string given = calls.at(words.at(0))(words);
+            std::cout << "+ " << given << std::endl;
         } catch (const Failed& failed) {
             std::cout << "- " << tercet_status_name(failed.status) << " " << tercet_last_error() << std::endl;
         }

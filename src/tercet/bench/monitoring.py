@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from tercet.bench.model_store import fast_packing, random_model_file
+from tercet.bench.random_tokenizer import random_tokenizer_json
 from tercet.bench.report import Axes, Column, Report
 from tercet.bench.running import ModelChoice, check_context, check_counts
 from tercet.bench.session import Session
@@ -80,7 +81,14 @@ def bench_monitoring(
             cached = streams * (tokens + 1) * config.num_layers * 2 * config.kv_size * 4
             path = stack.enter_context(
                 random_model_file(
-                    choice.shape, config, packing, choice.head, choice.keep, cached, session.progress
+                    choice.shape,
+                    config,
+                    packing,
+                    choice.head,
+                    choice.keep,
+                    cached,
+                    session.progress,
+                    random_tokenizer_json(config.vocab_size),
                 )
             )
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tercet-")))

@@ -68,6 +68,7 @@ class StepAccount:
             generated_tokens=self.generated_tokens - before.generated_tokens,
             seconds={name: own - before.seconds[name] for name, own in self.seconds.items()},
             operations={
-                name: own - before.operations.get(name, 0.0) for name, own in self.operations.items()
+                name: max(own - before.operations.get(name, 0.0), 0.0)  # a sum of floats may be 1e-11 short
+                for name, own in self.operations.items()
             },
         )

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
+from starlette.types import Scope
 
 from tercet.errors import ParameterError
 from tercet.server.access import require_keys_or_loopback
@@ -95,6 +96,7 @@ def serve(
     if settings.tls_certificate is not None:
         certificates = Certificates(settings.tls_certificate, settings.tls_key)
     app = create_app(service, settings)
+    _build_routes(app)
     config = uvicorn.Config(
         app,
         http=hardened_protocol(settings),
@@ -244,6 +246,13 @@ class DrainingServer(uvicorn.Server):
                 self.batches.start()
             await _settle()
             self.tell("ready")
+
+
+def _build_routes(app: FastAPI) -> None:
+    """Have FastAPI build the included routes now: it would in the first request, 50 ms in the event loop."""
+    nobody: Scope = {"type": "http", "method": "GET", "path": "/", "root_path": "", "headers": []}
+    for route in app.routes:
+        route.matches(nobody)
 
 
 async def _settle() -> None:

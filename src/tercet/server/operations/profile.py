@@ -20,7 +20,7 @@ router = APIRouter(tags=["operations"])
 LONGEST_SECONDS = 60
 
 
-class Part(BaseModel):
+class ProfilePart(BaseModel):
     """What some of the time went to; "event loop" is beside the engines', the others add up to it."""
 
     model_config = ConfigDict(extra="forbid")
@@ -42,7 +42,7 @@ class Profile(BaseModel):
     steps: int
     prompt_tokens: int
     generated_tokens: int
-    parts: list[Part]
+    parts: list[ProfilePart]
     operations: dict[str, float]
     """Of the decoder, in seconds."""
     stacks: dict[str, float]
