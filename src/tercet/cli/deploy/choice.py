@@ -87,9 +87,8 @@ def recommend(
     if json:
         console.write_json({**advice.to_dict(), "measurements": [one.to_dict() for one in found]})
         return
-    out = console.shown()
-    out.print(measurement_table(found))
-    out.print(f"For {use_case} ({use_case_named(use_case).summary}) take {advice.chosen}.", markup=False)
-    for number, reason in enumerate(advice.reasons, 1):
-        out.print(f"{number}. {reason}", markup=False)
-    out.print(f"Go on with: {advice.next_step}", markup=False)
+    console.shown().print(measurement_table(found))
+    summary = use_case_named(use_case).summary
+    lines = [f"For {use_case} ({summary}) take {advice.chosen}."]
+    lines += [f"{number}. {reason}" for number, reason in enumerate(advice.reasons, 1)]
+    console.write_text("\n".join([*lines, f"Go on with: {advice.next_step}"]) + "\n")

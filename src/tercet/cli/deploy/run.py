@@ -53,7 +53,8 @@ def run(
     from tercet.deployment.fallback import FallbackChain
 
     request = GenerationRequest(prompt, max_tokens, temperature, seed, chat, timeout)
-    chosen = FallbackChain([create(name, model, settings) for name in strategy or ["native"]])
+    strategies = {name: create(name, model, settings) for name in strategy or ["native"]}
+    chosen = FallbackChain(list(strategies.values()))
     try:
         with console.progress("Deploying"):
             chosen.deploy()
@@ -74,6 +75,6 @@ def run(
             if not one.success:
                 told.print(f"{one.strategy} did not answer: {one.reason}", style="dim", markup=False)
         who = chosen.attempts[-1].strategy
-        told.print(metrics_line(who, chosen.metrics()), style="dim", markup=False)
+        told.print(metrics_line(who, strategies[who].metrics()), style="dim", markup=False)
     finally:
         chosen.close()
