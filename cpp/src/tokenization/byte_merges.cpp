@@ -5,6 +5,7 @@
 
 #include "formats/failures.hpp"
 #include "formats/utf8.hpp"
+#include "tokenization/switches.hpp"
 
 namespace tercet {
 namespace {
@@ -76,8 +77,8 @@ ByteMerges::ByteMerges(JsonValue model) {
     const auto is_absent = [&](std::string_view key) { return model[key].is_null() || model[key].text().empty(); };
     if (!model["type"].is_null() && model["type"].text() != "BPE") throw UnsupportedError("its model is of the kind " + model["type"].shown());
     if (!is_absent("continuing_subword_prefix") || !is_absent("end_of_word_suffix")) throw UnsupportedError("its tokens have prefixes or suffixes");
-    if (model["byte_fallback"].boolean()) throw UnsupportedError("its bytes are tokens of their own (byte_fallback)");
-    whole_words_ = model["ignore_merges"].boolean();
+    if (is_set(model, "byte_fallback")) throw UnsupportedError("its bytes are tokens of their own (byte_fallback)");
+    whole_words_ = is_set(model, "ignore_merges");
     read_vocabulary(model["vocab"]);
     read_merges(model["merges"]);
 }

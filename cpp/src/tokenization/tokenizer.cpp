@@ -5,6 +5,7 @@
 
 #include "formats/failures.hpp"
 #include "formats/json.hpp"
+#include "tokenization/switches.hpp"
 
 namespace tercet {
 namespace {
@@ -43,7 +44,6 @@ Tokenizer::Tokenizer(const Json& document)
 }
 
 void Tokenizer::read_added_token(const Fields& entry) {
-    const auto is_set = [&](std::string_view key) { return entry[key].boolean(); };
     const std::string content = entry.text("content");
     const auto id = static_cast<std::int32_t>(entry.integer("id", 0, INT32_MAX));
     if (content.empty() || find(content)) throw UnsupportedError("an added token is empty or there twice");
@@ -51,8 +51,8 @@ void Tokenizer::read_added_token(const Fields& entry) {
     const auto known = merges_.find(content);
     if (id != known.value_or(std::max(highest_added_ + 1, static_cast<std::int32_t>(merges_.num_tokens()))))
         throw UnsupportedError("the added token " + entry["content"].shown() + " has an id that does not follow the others");
-    const bool is_special = is_set("special");
-    if (!is_special && (is_set("single_word") || is_set("lstrip") || is_set("rstrip")))
+    const bool is_special = is_set(entry.value(), "special");
+    if (!is_special && (is_set(entry.value(), "single_word") || is_set(entry.value(), "lstrip") || is_set(entry.value(), "rstrip")))
         throw UnsupportedError("the added token " + entry["content"].shown() + " depends on what stands beside it");
     highest_added_ = std::max(highest_added_, id);
     num_tokens_ += known ? 0 : 1;
@@ -60,7 +60,7 @@ void Tokenizer::read_added_token(const Fields& entry) {
     added_by_id_.emplace(id, added_.size());
     added_by_content_.emplace(content, id);
     added_by_first_byte_[content.front()].push_back(added_.size());
-    added_.push_back({id, content, is_special, is_set("normalized")});
+    added_.push_back({id, content, is_special, is_set(entry.value(), "normalized")});
 }
 
 std::optional<std::int32_t> Tokenizer::find(std::string_view content) const {

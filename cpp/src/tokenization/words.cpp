@@ -6,6 +6,7 @@
 #include "formats/failures.hpp"
 #include "formats/utf8.hpp"
 #include "tokenization/character_classes.hpp"
+#include "tokenization/switches.hpp"
 
 namespace tercet {
 namespace {
@@ -113,12 +114,12 @@ void WordRule::add(JsonValue step) {
     const std::string_view type = step["type"].text();
     if (is_byte_level_) throw UnsupportedError("it cuts words behind the step of the kind ByteLevel");
     if (type == "Digits") {
-        steps_.push_back({step["individual_digits"].boolean() ? Kind::digits : Kind::digit_runs});
+        steps_.push_back({is_set(step, "individual_digits") ? Kind::digits : Kind::digit_runs});
     } else if (type == "Split") {
         add_pattern(step);
-    } else if (type == "ByteLevel" && !step["add_prefix_space"].boolean()) {
+    } else if (type == "ByteLevel" && !is_set(step, "add_prefix_space")) {
         is_byte_level_ = true;
-        if (step["use_regex"].is_null() || step["use_regex"].boolean()) steps_.push_back({Kind::gpt2});
+        if (step["use_regex"].is_null() || is_set(step, "use_regex")) steps_.push_back({Kind::gpt2});
     } else {
         throw UnsupportedError("its pre-tokenizer is of the kind " + step["type"].shown());
     }
@@ -127,7 +128,7 @@ void WordRule::add(JsonValue step) {
 void WordRule::add_pattern(JsonValue step) {
     using Kind = Step::Kind;
     const std::string_view pattern = step["pattern"]["Regex"].text();
-    const bool is_isolated = step["behavior"].text() == "Isolated" && !step["invert"].boolean();
+    const bool is_isolated = step["behavior"].text() == "Isolated" && !is_set(step, "invert");
     const std::pair<const char*, std::size_t> digits[] = {{R"(\p{N})", 1}, {R"(\p{N}{1,3})", 3}, {R"(\p{N}+)", 0}};
     for (const auto& [spelling, most] : digits) {
         for (const bool marks : {false, true})
