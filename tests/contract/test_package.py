@@ -112,6 +112,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
     extras["transformers"].add(package / "deployment" / "transformers.py")
     extras["energy"] = {package / "monitoring" / "energy_counters.py"}
     extras["onnx"] = set((package / "conversion" / "onnx").rglob("*.py"))
+    extras["gpu"] = set((package / "gpu").rglob("*.py"))
     extras["bench"] = {package / "bench" / "plot.py"}
     extras["otel"] = {package / "service" / "telemetry.py"}
     extras["redis"] = {package / "service" / "redis_store.py"}

@@ -38,6 +38,7 @@ def chat(
     scenario: options.Scenario = None,
     speculation: options.Speculation = None,
     draft: options.Draft = None,
+    device: options.Device = None,
 ) -> None:
     """Talk with the model.
 
@@ -71,6 +72,7 @@ def chat(
             scenario=scenario,
             speculation=speculation,
             draft=draft,
+            device=device or "cpu",
         )
         llm.chat_tokens([{"role": "user", "content": ""}])  # a model without a chat template is told here
     interactive = sys.stdin.isatty()

@@ -161,10 +161,11 @@ Isa = Annotated[
     ),
 ]
 Device = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--device",
-        help="What computes: cpu, or cuda (cuda:1) for an NVIDIA GPU.",
+        help="What computes: cpu, or cuda (cuda:1) for an NVIDIA GPU (default: cpu).",
+        show_default=False,
         rich_help_panel=MACHINE,
     ),
 ]

@@ -44,7 +44,7 @@ def run(
     speculation: options.Speculation = None,
     draft: options.Draft = None,
     lora: options.Lora = None,
-    device: options.Device = "cpu",
+    device: options.Device = None,
     chat: Annotated[
         bool, typer.Option("--chat", help="Send the prompt as a chat message, by the model's template.")
     ] = False,
@@ -87,7 +87,7 @@ def run(
             speculation=speculation,
             draft=draft,
             adapters=adapters,
-            device=device,
+            device=device or "cpu",
         )
     messages: list[Message] = [{"role": "user", "content": text}]
     adapter = dict.fromkeys(adapters, 1.0)

@@ -197,6 +197,7 @@ def serve(
     scenario: options.Scenario = None,
     speculation: options.Speculation = None,
     draft: options.Draft = None,
+    device: options.Device = None,
     lora: options.Lora = None,
     config: settings_file.Config = None,
     security_profile: security_options.SecurityProfile = None,

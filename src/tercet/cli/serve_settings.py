@@ -24,7 +24,8 @@ def service_settings(values: Mapping[str, Any]) -> ServiceSettings:
     """
     from tercet.service.settings import ServiceSettings
 
-    llm = {name: values[name] for name in ("threads", "isa", "level", "scenario", "speculation", "draft")}
+    names = ("threads", "isa", "level", "scenario", "speculation", "draft", "device")
+    llm = {name: values[name] for name in names}
     adapters = options.adapters(values["lora"]) or None
     return ServiceSettings(
         models={values["alias"] or "": values["model"]},

@@ -51,8 +51,10 @@ class StepIndices:
         """Copy all to the GPU at once."""
         flat = torch.from_numpy(self.flat).to(device)
         parts = torch.split(flat, [array.size for array in self.arrays])
-        views = [part.view(array.shape) for part, array in zip(parts, self.arrays, strict=True)]
-        return Batch(*views, is_decode=self.is_decode, flat=flat)
+        ids, positions, slots, tables, tiles, rows = (
+            part.view(array.shape) for part, array in zip(parts, self.arrays, strict=True)
+        )
+        return Batch(ids, positions, slots, tables, tiles, rows, self.is_decode, flat)
 
 
 @dataclass(frozen=True, eq=False)

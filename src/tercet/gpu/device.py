@@ -76,7 +76,8 @@ def find_gpu(device: str = CUDA) -> torch.device:
             f"{torch.cuda.get_device_name(index)} has the compute capability {found[0]}.{found[1]}, and the "
             f"kernels need {OLDEST[0]}.{OLDEST[1]} or newer (A100, RTX 30 and later); take device 'cpu'"
         )
-    return torch.device(CUDA, index)
+    chosen: torch.device = torch.device(CUDA, index)
+    return chosen
 
 
 def describe(device: torch.device) -> GpuDescription:
