@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tercet.engine.adapters import AdapterChoice, AdapterSet
-from tercet.engine.devices import CPU, gpu_bytes, settings_for
+from tercet.engine.devices import gpu_bytes, settings_for
 from tercet.engine.engine import Engine
 from tercet.engine.memory import MemoryUsage, measure_memory
 from tercet.engine.memory_plan import MemoryPlan
@@ -95,7 +95,7 @@ class LLM:
         draft: str | os.PathLike[str] | None = None,
         weights_memory: str | None = None,
         adapters: Mapping[str, str | os.PathLike[str]] | None = None,
-        device: str = CPU,
+        device: str = "cpu",
     ) -> None:
         speculation = speculation or (None if draft is None else "draft")
         chosen = (threads, kv_dtype, head, speculation, prefix_cache, weights_memory)
