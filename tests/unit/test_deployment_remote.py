@@ -99,6 +99,20 @@ def test_a_message_is_answered(serve: Serve) -> None:
     assert server.requests[-1].json["seed"] == 3
 
 
+def test_a_prompt_is_sent_as_a_message_where_there_is_no_other_route(serve: Serve) -> None:
+    def only_chat(request: Request) -> bytes:
+        if request.path != "/v1/chat/completions":
+            return json_answer({"error": {"message": "this is a chat model"}}, 404)
+        return events({"choices": [{"delta": {"content": "Hello"}, "finish_reason": "stop"}]})
+
+    remote, server = serve(only_chat)
+    remote.deploy()
+    assert [remote.generate(REQUEST).text for _ in range(2)] == ["Hello", "Hello"]
+    routes = ["/v1/models", "/v1/completions", "/v1/chat/completions", "/v1/chat/completions"]
+    assert [one.path for one in server.requests] == routes  # it is remembered
+    assert server.requests[-1].json["messages"][0]["content"] == "Once upon a time"
+
+
 def test_an_answer_in_one_piece_counts_nothing_that_was_not_counted(serve: Serve) -> None:
     remote, _ = serve(json_answer(chunk(" there was", "stop")))
     remote.deploy()

@@ -8,7 +8,7 @@ is sent goes to the address that was named and nowhere else. What goes wrong is 
     OverloadedError    status 429, or 503 with Retry-After
     DeadlineError      the time was over
     ForbiddenError     status 401 or 403
-    ParameterError     any other status of 300 to 499
+    ParameterError     any other status of 300 to 499; NoRouteError where it is 404 or 405
     FormatError        an answer that is no HTTP, no JSON, or too much
 """
 
@@ -41,7 +41,7 @@ from tercet.errors import (
     UnavailableError,
 )
 
-__all__ = ["Endpoint"]
+__all__ = ["Endpoint", "NoRouteError"]
 
 MOST_BYTES = 16 << 20
 """Of one answer, headers included."""
@@ -49,6 +49,10 @@ MOST_LINE_BYTES = 1 << 20
 """Of one event of a stream."""
 ERROR_BYTES = 4096
 """So much is read of an answer that tells an error."""
+
+
+class NoRouteError(ParameterError):
+    """The endpoint has no such route, or what the route was asked for is not there (status 404 or 405)."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,7 @@ class Endpoint:
                 yield response
         except TimeoutError as error:
             raise DeadlineError(
-                f"{self.label} did not end its answer within {seconds:g} seconds. "
+                f"{self.label} did not end its answer within {seconds:.3g} seconds. "
                 "Ask for fewer tokens, or allow more time."
             ) from error
         except ssl.SSLCertVerificationError as error:
@@ -183,7 +187,7 @@ class Endpoint:
             )
         if status < 300:
             return FormatError(f"{told}, where 200 is what answers a generation")
-        return ParameterError(told)
+        return (NoRouteError if status in (404, 405) else ParameterError)(told)
 
     def _events(self, response: http.client.HTTPResponse) -> Iterator[bytes]:
         """The data of each event (WHATWG HTML, 9.2.6): lines of `data:` up to an empty one."""

@@ -6,12 +6,14 @@ not even connected to. Which model answers there is its own affair, so its token
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 from tercet.deployment.answer_text import said
-from tercet.deployment.endpoint import Endpoint
+from tercet.deployment.endpoint import Endpoint, NoRouteError
 from tercet.deployment.measured import MeasuredStrategy
 from tercet.deployment.strategy import Availability, DeploymentSettings, GenerationRequest, Piece
 from tercet.errors import FormatError, ParameterError, TercetError, UnavailableError
@@ -34,6 +36,7 @@ class RemoteStrategy(MeasuredStrategy):
         super().__init__()
         self._settings = settings
         self._deployed: tuple[Endpoint, str] | None = None
+        self._only_chat = False
 
     def availability(self) -> Availability:
         """See `Strategy`. The endpoint is asked for its models, within ten seconds."""
@@ -59,10 +62,24 @@ class RemoteStrategy(MeasuredStrategy):
         return None
 
     def _pieces(self, request: GenerationRequest) -> Generator[Piece, None, None]:
+        end = time.monotonic() + request.timeout_seconds
+        if not request.chat and not self._only_chat:
+            with contextlib.suppress(NoRouteError):
+                yield from self._answer("/completions", {"prompt": request.prompt}, request, end)
+                return
+        # Most services answer messages alone. A prompt is then sent as one.
+        messages = [{"role": "user", "content": request.prompt}]
+        yield from self._answer("/chat/completions", {"messages": messages}, request, end)
+        self._only_chat = not request.chat or self._only_chat
+
+    def _answer(
+        self, path: str, asked: dict[str, Any], request: GenerationRequest, end: float
+    ) -> Generator[Piece, None, None]:
         if self._deployed is None:
             raise UnavailableError(f"{self.name} is not deployed: call deploy() first")
         endpoint, model = self._deployed
         body: dict[str, Any] = {
+            **asked,
             "model": model,
             "max_tokens": request.max_tokens,
             "temperature": request.temperature,
@@ -71,12 +88,8 @@ class RemoteStrategy(MeasuredStrategy):
         }
         if request.seed is not None:
             body["seed"] = request.seed
-        if request.chat:
-            path, body["messages"] = "/chat/completions", [{"role": "user", "content": request.prompt}]
-        else:
-            path, body["prompt"] = "/completions", request.prompt
         finished = False
-        for event in endpoint.stream(path, body, request.timeout_seconds):
+        for event in endpoint.stream(path, body, end - time.monotonic()):
             piece = _piece(event, endpoint.label)
             finished = finished or piece.finish_reason is not None
             yield piece
@@ -89,7 +102,7 @@ class RemoteStrategy(MeasuredStrategy):
         wanted = self._settings.endpoint_model
         try:
             names = _names(endpoint.get("/models", QUESTION_SECONDS))
-        except ParameterError:
+        except NoRouteError:
             if wanted is None:
                 raise
             return endpoint, wanted  # it is there, and lists no models
