@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from random_adapters import random_adapter, write_adapter
 from tercet import SamplingParams
 from tercet.engine.memory import measure_memory
 from tercet.engine.result import GenerationResult
@@ -22,6 +23,7 @@ from tercet.security.counts import SecurityCounts
 from tercet.service.request import GenerationRequest
 from tercet.service.service import Service
 from tercet.service.settings import ServiceSettings
+from tiny_models import TINY_CONFIG
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 GREEDY = SamplingParams(temperature=0, ignore_eos=True, max_tokens=9)
@@ -53,6 +55,31 @@ def value(samples: Samples, name: str, **labels: str) -> float:
 
 def tiny(samples: Samples, name: str, **labels: str) -> float:
     return value(samples, name, model_name="tiny", **labels)
+
+
+def test_endpoint_pickers_learn_which_adapters_are_in_use(tiny_model_file: Path, tmp_path: Path) -> None:
+    """The third gauge of the Gateway API's inference extension; the other two are vLLM's, too."""
+    write_adapter(tmp_path / "pirate", random_adapter(TINY_CONFIG, seed=1))
+    options = {"threads": 1, "adapters": {"pirate": tmp_path / "pirate"}}
+
+    def told(service: Service) -> list[str]:
+        (labels,) = [dict(own) for name, own in sampled(service) if name == "vllm:lora_requests_info"]
+        return [labels[name] for name in ("max_lora", "running_lora_adapters", "waiting_lora_adapters")]
+
+    async def work() -> None:
+        bounds = ServiceSettings(models={"tiny": str(tiny_model_file)}, llm=options, max_concurrent=1)
+        async with Service(bounds) as service:
+            assert told(service) == ["1", "", ""]
+            long = SamplingParams(temperature=0, ignore_eos=True, max_tokens=50)
+            chosen = {"pirate": 1.0}
+            asked_for = [await service.submit(asked(params=long, adapters=chosen)) for _ in range(40)]
+            await asked_for[0].__anext__()
+            assert told(service) == ["1", "pirate", "pirate"]
+            for generation in asked_for:
+                await generation.result()
+            assert told(service) == ["1", "", ""]
+
+    run(work())
 
 
 def test_counters_equal_the_sums_of_what_the_responses_say(tiny_model_file: Path) -> None:

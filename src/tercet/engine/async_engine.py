@@ -212,6 +212,11 @@ class AsyncEngine:
         """Requests that wait to run."""
         return len(self._waiting())
 
+    def adapter_names(self, *, running: bool) -> list[str]:
+        """The adapters of the requests that share the steps, or of those that wait to; each once."""
+        requests = [one for one in self._requests() if one.is_running] if running else self._waiting()
+        return sorted({chosen.loaded.name for one in requests for chosen in one.adapters})
+
     @property
     def num_queued_tokens(self) -> int:
         """Tokens that waiting requests need computed before their next one can be drawn."""

@@ -70,6 +70,12 @@ CATALOGUE: tuple[MetricSpec, ...] = (
     MetricSpec("vllm:num_requests_running", "gauge", "Requests that share the steps of the engine.", MODEL),
     MetricSpec("vllm:num_requests_waiting", "gauge", "Requests that wait to run.", MODEL),
     MetricSpec("vllm:kv_cache_usage_perc", "gauge", "KV cache in use by requests; 1 is all of it.", MODEL),
+    MetricSpec(
+        "vllm:lora_requests_info",
+        "gauge",
+        "Adapters of requests that run and that wait, and how many may run at once; the value is the time.",
+        ("max_lora", "running_lora_adapters", "waiting_lora_adapters"),
+    ),
     MetricSpec("vllm:prefix_cache_queries_total", "counter", "Prompt tokens looked for in the cache.", MODEL),
     MetricSpec("vllm:prefix_cache_hits_total", "counter", "Prompt tokens found in the cache.", MODEL),
     MetricSpec("vllm:num_preemptions_total", "counter", "Requests put back for want of memory.", MODEL),

@@ -95,6 +95,9 @@ def _values(metrics: ServiceMetrics) -> dict[str, dict[Labels, Value]]:
         _add_engine(values, model, stats[model])
         values["vllm:num_requests_running"][model, "0"] = engine.num_running
         values["vllm:num_requests_waiting"][model, "0"] = engine.num_waiting
+        most = str(engine.engine.limits.max_sequences)
+        adapters = [",".join(engine.adapter_names(running=running)) for running in (True, False)]
+        values["vllm:lora_requests_info"][(most, *adapters)] = time.time()
         values["tercet_queued_tokens"][model,] = engine.num_queued_tokens
         values["tercet_engine_tick_age_seconds"][model,] = engine.tick_age_seconds
         values["tercet_engine_restarts_total"][model,] = engine.num_restarts
