@@ -66,7 +66,8 @@ def connected(num_cpus: float | None = None) -> Iterator[ModuleType]:
         return
     address = os.environ.get("RAY_ADDRESS")
     if address:
-        _connect(ray, 1, f"the cluster at {address} does not answer", address=address)
+        hint = "" if os.environ.get("RAY_AUTH_MODE") else "; one that wants a token needs RAY_AUTH_MODE=token"
+        _connect(ray, 1, f"the cluster at {address} does not answer{hint}", address=address)
     else:
         os.environ.setdefault("RAY_raylet_start_wait_time_s", str(START_SECONDS))
         _connect(ray, START_TRIES, "no cluster starts on this machine", num_cpus=num_cpus)

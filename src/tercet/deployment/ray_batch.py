@@ -13,6 +13,7 @@ import asyncio
 import dataclasses
 import itertools
 import json
+import logging
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any, TypeVar
@@ -86,6 +87,7 @@ def run_on_ray(
             )
         data = ray_module("ray.data")
         data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # the program tells how far it has come
         pool = data.ActorPoolStrategy(
             size=workers, max_concurrent_calls_per_actor=CALLS, enable_true_multi_threading=True
         )
