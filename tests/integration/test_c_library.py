@@ -62,10 +62,10 @@ def test_what_a_model_says_of_itself(library: CLibrary, shipped: LLM) -> None:
 
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
 def test_answers_are_those_of_python(library: CLibrary, shipped: LLM, sampling: dict[str, Any]) -> None:
-    expected = shipped.generate(PROMPT, max_tokens=24, **sampling)
+    expected = shipped.generate(PROMPT, max_tokens=16, **sampling)
     library.open(shipped.path)
     library.session()
-    answer = library.generate(PROMPT, max_tokens=24, **sampling)
+    answer = library.generate(PROMPT, max_tokens=16, **sampling)
     assert answer.ids == expected.token_ids
     assert answer.text == expected.text
     assert answer.finish == expected.finish_reason
@@ -85,14 +85,14 @@ def test_a_conversation_goes_on_where_it_ended(library: CLibrary, shipped: LLM, 
     """A session that grows, is cut back and goes on gives what a new one gives for the whole text."""
     library.open(shipped.path)
     library.session(200, kv_type)
-    first = library.generate(PROMPT, temperature=0, max_tokens=10)
-    second = library.generate(" The cat", temperature=0, max_tokens=10)
+    first = library.generate(PROMPT, temperature=0, max_tokens=6)
+    second = library.generate(" The cat", temperature=0, max_tokens=6)
     tokens = [shipped.prompt_tokens(PROMPT), first.ids, shipped.tokenize(" The cat")]
     library.session(200, kv_type)
-    whole = library.generate([id for part in tokens for id in part], temperature=0, max_tokens=10)
+    whole = library.generate([id for part in tokens for id in part], temperature=0, max_tokens=6)
     assert whole.ids == second.ids
     library.call("truncate", len(tokens[0]))
-    assert library.generate([first.ids[0]], temperature=0, max_tokens=9).ids == first.ids[1:]
+    assert library.generate([first.ids[0]], temperature=0, max_tokens=5).ids == first.ids[1:]
     library.call("truncate", 0)
     assert library.generate(PROMPT, temperature=0, max_tokens=3, most=2).finish == "callback"
 

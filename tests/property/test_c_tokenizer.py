@@ -203,7 +203,9 @@ def test_damaged_tokenizers_are_refused_or_give_the_ids_of_python(library: CLibr
     taken = 0
     for seed in range(150):
         random = np.random.default_rng(seed)
-        data = damaged_json(json.dumps(sound).encode(), random)
+        part = ("added_tokens", "pre_tokenizer", "decoder", "model")[seed % 4]
+        edited = damaged_json(json.dumps(sound[part]).encode(), random)
+        data = json.dumps({**sound, part: "HERE"}).encode().replace(b'"HERE"', edited)
         if len(data) > 40_000:
             continue
         path = tmp_path / f"{seed}.tercet"
@@ -221,4 +223,4 @@ def test_damaged_tokenizers_are_refused_or_give_the_ids_of_python(library: CLibr
             continue  # the library wants even the options that change nothing to be well-formed
         assert ids == expected, seed
         taken += 1
-    assert taken > 10
+    assert taken >= 3, "damage that both take and cut alike"
