@@ -23,6 +23,7 @@ from served import wait_until
 from tercet import LLM
 
 COUNT, MAX_TOKENS = 320, 24
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
 SECONDS = 300
 CLUSTER = """
 import sys
@@ -55,7 +56,7 @@ class Cluster:
 def cluster() -> Iterator[Cluster]:
     pipe = subprocess.PIPE
     program = [sys.executable, "-c", CLUSTER]
-    with subprocess.Popen(program, stdin=pipe, stdout=pipe, text=True, env=environment()) as process:
+    with subprocess.Popen(program, stdin=pipe, stdout=pipe, text=True, env=environment(**TOKEN)) as process:
         try:
             yield Cluster(process)
         finally:
@@ -98,7 +99,7 @@ def complete(records: list[dict[str, Any]]) -> None:
 
 def test_a_worker_is_lost_and_no_request_is(cluster: Cluster, requests: Path, tmp_path: Path) -> None:
     output = tmp_path / "results.parquet"
-    variables = environment(RAY_ADDRESS=cluster.address)
+    variables = environment(RAY_ADDRESS=cluster.address, **TOKEN)
     asked = command(*arguments(requests, output, *RAY))
     with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=variables) as running:
         cluster.kill_a_worker()
@@ -114,7 +115,7 @@ def test_what_a_killed_program_has_left_is_done_without_a_cluster(
     cluster: Cluster, requests: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "results.jsonl"
-    variables = environment(RAY_ADDRESS=cluster.address)
+    variables = environment(RAY_ADDRESS=cluster.address, **TOKEN)
     asked = command(*arguments(requests, output, *RAY))
     with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=variables) as running:
         wait_until(
@@ -130,7 +131,7 @@ def test_what_a_killed_program_has_left_is_done_without_a_cluster(
 
 def test_a_cluster_that_is_too_small_says_so(cluster: Cluster, requests: Path, tmp_path: Path) -> None:
     asked = arguments(requests, tmp_path / "results.jsonl", "--engine", "ray", "--workers", "9")
-    refused = run_tercet(*asked, RAY_ADDRESS=cluster.address)
+    refused = run_tercet(*asked, RAY_ADDRESS=cluster.address, **TOKEN)
     assert refused.status == 2, refused
     assert "the Ray cluster has 2; ask for fewer" in refused.err
 
