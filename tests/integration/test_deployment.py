@@ -11,7 +11,7 @@ import pytest
 
 import fake_strategies
 from program import assert_refused, tercet
-from tercet.deployment import GenerationRequest, registry, trials
+from tercet.deployment import DeploymentSettings, GenerationRequest, registry, trials
 from tercet.deployment.trials import Measurement, TimeLimits, measure
 
 PROMPT = "Once upon a time"
@@ -38,7 +38,7 @@ def test_every_strategy_says_what_the_model_says() -> None:
 
 
 def test_transformers_in_this_process(tmp_path: Path) -> None:
-    from tercet.deployment import DeploymentSettings, create
+    from tercet.deployment import create
     from tercet.deployment.agreement import Reference
     from tercet.errors import ContextLengthError, DeadlineError
 
@@ -82,6 +82,9 @@ def test_a_model_that_is_not_there_is_the_reason() -> None:
     assert found.status == 0, found
     assert not any(row["available"] for row in found.data["strategies"])
     assert_refused(tercet("deploy", "test", "--model", "no-such-model"), "no-such-model")
+    nobody = tercet("deploy", "test", *only("remote"))
+    assert nobody.status == 1, nobody
+    assert "no endpoint was named" in nobody.out
 
 
 def test_one_prompt() -> None:
@@ -130,7 +133,8 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
 def tried(name: str, **limits: float) -> Measurement:
     request = GenerationRequest(PROMPT, 8, timeout_seconds=0.2)
     allowed = TimeLimits(**{"deploy": 60, "grace": 30, **limits})
-    return measure(None, None, [name], request=request, runs=2, limits=allowed)[0]
+    settings = DeploymentSettings(start_seconds=1)
+    return measure(None, settings, [name], request=request, runs=2, limits=allowed)[0]
 
 
 @pytest.mark.usefixtures("fakes")
@@ -138,7 +142,7 @@ def tried(name: str, **limits: float) -> Measurement:
     ("name", "available", "reason"),
     [
         ("absent", False, "it is not here"),
-        ("crashes", True, "its process ended by signal SIGKILL: out of luck"),
+        ("crashes", True, "its process ended by signal 9 (Killed): out of luck"),
         ("raises", True, "ValueError: a bug"),
         ("too_slow", True, "too_slow did not end its answer within 0.2 seconds"),
         ("silent", True, "it answered with nothing"),

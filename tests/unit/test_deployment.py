@@ -17,7 +17,7 @@ from tercet.deployment.converted import check_generates, check_memory, converted
 from tercet.deployment.recommendation import USE_CASES, recommend
 from tercet.deployment.selection import GOALS, select
 from tercet.deployment.strategy import Generation
-from tercet.deployment.trials import Measurement
+from tercet.deployment.trials import Measurement, TimeLimits
 from tercet.errors import (
     ContextLengthError,
     DeadlineError,
@@ -177,6 +177,13 @@ def test_a_model_larger_than_the_memory() -> None:
         check_memory(model, 4, 4, memory_bytes=MIB)
 
 
+def test_a_program_may_be_allowed_more_time() -> None:
+    limits = TimeLimits().with_settings(DeploymentSettings(start_seconds=600, install=True))
+    assert limits.deploy > 600
+    assert limits.set_up == TimeLimits().install
+    assert TimeLimits().with_settings(DeploymentSettings()) == TimeLimits()
+
+
 def test_a_form_is_made_once_for_each_state_of_the_model(tmp_path: Path) -> None:
     source, made = tmp_path / "model.tercet", []
     source.write_bytes(b"one")
@@ -219,6 +226,14 @@ def test_the_first_difference_and_its_margin(reference: Reference, greedy: Gener
     assert found.margin is not None
     assert found.margin > 1
     assert f"5 of 16, then {found.found!r} for {found.expected!r}" in str(found)
+
+
+def test_the_engine_is_the_reference_of_a_large_model(
+    greedy: Generation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tercet.deployment.agreement.MOST_PARAMETERS", 0)
+    found = Reference().agreement(PROMPT, greedy)
+    assert (found.reference, found.complete) == ("engine", True)
 
 
 def test_an_answer_that_ends_where_the_model_goes_on(reference: Reference, greedy: Generation) -> None:

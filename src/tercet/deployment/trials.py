@@ -33,6 +33,7 @@ from tercet.deployment.strategy import (
     GenerationRequest,
 )
 from tercet.errors import ParameterError, TercetError
+from tercet.models.registry import resolve
 
 __all__ = ["Measurement", "TimeLimits", "availabilities", "measure"]
 
@@ -51,7 +52,15 @@ class TimeLimits:
     """Instead of `set_up` where a program may be built; its steps have limits of their own."""
     deploy: float = 180.0
     grace: float = 10.0
-    """Beyond the time limit of a generation, which the strategy itself must keep."""
+    """Beyond the time limits that the strategy itself must keep."""
+
+    def with_settings(self, settings: DeploymentSettings) -> TimeLimits:
+        """Return the limits with what the user allowed a program."""
+        return dataclasses.replace(
+            self,
+            set_up=self.install if settings.install else self.set_up,
+            deploy=max(self.deploy, settings.start_seconds + self.grace),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,17 +128,16 @@ def measure(
 
     Raises:
         ParameterError: there is no strategy of a name, or no run.
-        TercetError: the model cannot be opened.
+        ModelNotFoundError: there is no such model.
     """
     if runs < 1:
         raise ParameterError(f"runs must be at least 1, not {runs}")
     asked = request or GenerationRequest(TEST_PROMPT, TEST_TOKENS, timeout_seconds=TEST_SECONDS)
     said = dataclasses.replace(settings or DeploymentSettings(), prefix_cache=False)
     comparable = {name: create(name, model, said).comparable for name in names or STRATEGIES}
-    reference = Reference(model) if asked.temperature == 0 and any(comparable.values()) else None
-    allowed = limits or TimeLimits()
-    if said.install:
-        allowed = dataclasses.replace(allowed, set_up=allowed.install)
+    resolve(model)
+    reference: Reference | None = None  # opened when there is something to compare
+    allowed = (limits or TimeLimits()).with_settings(said)
     found = []
     for name, compares in comparable.items():
         tell(name)
@@ -142,8 +150,9 @@ def measure(
         }
         with _process(job) as events:
             one, first = _observed(name, events, asked, allowed, tell)
-        if compares and reference is not None and first is not None:
+        if compares and asked.temperature == 0 and first is not None:
             try:
+                reference = reference or Reference(model)
                 one = dataclasses.replace(one, agreement=reference.agreement(asked, first))
             except TercetError as error:
                 one = dataclasses.replace(one, success=False, reason=f"it cannot be compared: {error}")
@@ -242,7 +251,7 @@ class _Events:
 
     def _ending(self) -> str:
         status = self._process.wait()
-        how = f"by signal {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
+        how = f"by signal {-status} ({signal.strsignal(-status)})" if status < 0 else f"with status {status}"
         self._said.seek(0)
         lines = self._said.read().decode(errors="replace").strip().splitlines()
         return f"its process ended {how}: {lines[-1] if lines else 'it said nothing'}"

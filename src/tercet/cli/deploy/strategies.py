@@ -61,7 +61,7 @@ def try_strategies(
     """Generate with every strategy that can run a model here, and measure it.
 
     Each runs in a process of its own, with time limits. The greedy tokens of the first run are compared with
-    the reference's. Exits with status 1 if a strategy is available and fails.
+    the reference's. Exits with status 1 if a strategy that can run here fails, or none can.
     """
     from tercet.cli import console
     from tercet.cli.deploy.tables import measurement_table, show_steps
@@ -76,5 +76,5 @@ def try_strategies(
         out = console.shown()
         out.print(measurement_table(found))
         show_steps(out, ((one.strategy, one.steps) for one in found))
-    if any(one.available and not one.success for one in found):
+    if any(one.available != one.success for one in found) or not any(one.success for one in found):
         raise typer.Exit(1)
