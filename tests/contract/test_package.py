@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tercet.kernels.isa import known_isas
+
 ROOT = Path(__file__).resolve().parents[2]
 MAX_WHEEL_BYTES = 25_000_000
 # The same as in ./dev: a build with other options would compile the core once more.
@@ -63,6 +65,30 @@ def test_the_wheel_tells_a_story_outside_the_clone(installed: dict[str, str], tm
     )
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.split()) > 5
+
+
+def test_one_wheel_carries_every_instruction_set_of_its_processor(
+    installed: dict[str, str], tmp_path: Path
+) -> None:
+    """Which one runs is decided where it runs; the list is that of cpp/isa.cmake."""
+    program = "from tercet.kernels.isa import known_isas; print(*known_isas())"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", program], cwd=tmp_path, env=installed, capture_output=True, text=True
+    )
+    assert done.stdout.split() == known_isas(), done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="auditwheel reads wheels of Linux")
+def test_the_wheel_needs_no_library_that_a_linux_may_lack(wheel: Path) -> None:
+    """How old it may be, the building system decides: for a release that is manylinux_2_28."""
+    auditwheel = Path(sys.executable).with_name("auditwheel")
+    done = subprocess.run([auditwheel, "show", wheel], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    shown = " ".join(done.stdout.split())
+    assert re.search(r'platform tag: "manylinux_2_\d+_\w+"', shown), shown
+    (libraries,) = re.findall(r"system-provided shared libraries: (.*?) This constrains", shown)
+    named = set(re.findall(r"[\w+-]+\.so\.\d+|ld-linux[\w-]*", libraries))
+    assert named <= {"libc.so.6", "libm.so.6", "libgcc_s.so.1", "libstdc++.so.6", "libpthread.so.0"}, shown
 
 
 IMPORTED_AS = {"google-re2": "re2", "pyahocorasick": "ahocorasick"} | dict.fromkeys(
