@@ -1,7 +1,6 @@
 """libtercet as users have it: installed into a folder, found by pkg-config and CMake, called from C and C++.
 
-The build is the one under sanitizers, so that the examples are checked as they run; tests/long has the
-release build, with all instruction sets.
+The build is the one under sanitizers, so that the examples are checked as they run.
 """
 
 from __future__ import annotations

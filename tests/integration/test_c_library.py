@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from c_library import CError, CLibrary, build_checked
+from c_library import CError, CLibrary, build_checked, hexadecimal, integers
 from native_files import damaged_header, write_model
 from random_decoders import CONFIGS, Feeder, assert_same_bits, random_tokens
 from tercet import LLM
@@ -95,6 +95,15 @@ def test_a_conversation_goes_on_where_it_ended(library: CLibrary, shipped: LLM, 
     assert library.generate([first.ids[0]], temperature=0, max_tokens=5).ids == first.ids[1:]
     library.call("truncate", 0)
     assert library.generate(PROMPT, temperature=0, max_tokens=3, most=2).finish == "callback"
+
+
+def test_sessions_of_many_threads_share_a_model(library: CLibrary, shipped_model: Path) -> None:
+    """Threads that open text, draw and compute at once get what each would get alone."""
+    library.open(shipped_model)
+    together = library.call("parallel", 6, hexadecimal(PROMPT)).split("|")[:-1]
+    for seed, ids in enumerate(together):
+        library.session()
+        assert library.generate(PROMPT, max_tokens=8, seed=seed).ids == integers(ids)
 
 
 MODELS: dict[str, dict[str, Any]] = {

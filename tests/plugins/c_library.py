@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from native_programs import build_checked
 
-__all__ = ["FINISHES", "CAnswer", "CError", "CLibrary", "build_checked"]
+__all__ = ["FINISHES", "CAnswer", "CError", "CLibrary", "build_checked", "hexadecimal", "integers"]
 
 FINISHES = ("none", "stop", "length", "callback")
 

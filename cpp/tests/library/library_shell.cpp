@@ -8,6 +8,7 @@
 //     session MAX_CONTEXT KV_TYPE                      +
 //     truncate LENGTH | append IDS                     + length
 //     logits                                           + the bits of each
+//     parallel COUNT TEXT                              + ids of answers in as many threads, seeds 0, 1, ..., " | " between
 //     generate NAME=NUMBER ... stop=TEXT ... prompt=TEXT token=ID ...
 //                                                      + finish answer_length seed length ids of the answer | texts shown
 //
@@ -20,6 +21,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "tercet.h"
@@ -157,6 +159,32 @@ int show(void* user, int32_t token, const char* text, size_t text_bytes) {
     return shown.ids.size() >= shown.most ? 1 : 0;
 }
 
+std::string parallel(const Words& words) {
+    std::vector<Shown> shown(std::stoul(words.at(1)));
+    std::vector<tercet_status> statuses(shown.size());
+    const std::string prompt = from_hex(words.at(2));
+    const auto answer = [&](std::size_t i) {
+        tercet_session* own = nullptr;
+        tercet_sampling sampling;
+        statuses[i] = tercet_session_create(model, nullptr, &own);
+        if (statuses[i] == TERCET_OK) statuses[i] = tercet_sampling_init(model, &sampling, sizeof sampling);
+        if (statuses[i] == TERCET_OK) {
+            sampling.max_tokens = 8;
+            sampling.has_seed = 1;
+            sampling.seed = i;
+            statuses[i] = tercet_generate_text(own, prompt.data(), prompt.size(), &sampling, show, &shown[i]);
+        }
+        tercet_session_free(own);
+    };
+    std::vector<std::thread> threads;
+    for (std::size_t i = 0; i < shown.size(); ++i) threads.emplace_back(answer, i);
+    for (std::thread& thread : threads) thread.join();
+    std::string text;
+    for (const tercet_status status : statuses) check(status);
+    for (const Shown& one : shown) text += joined(one.ids) + "| ";
+    return text;
+}
+
 std::string generate(const Words& words) {
     tercet_sampling sampling;
     check(tercet_sampling_init(model, &sampling, sizeof sampling));
@@ -195,7 +223,7 @@ std::string generate(const Words& words) {
 const std::map<std::string, std::function<std::string(const Words&)>> calls{
     {"open", open}, {"tokenize", tokenize}, {"detokenize", detokenize}, {"control", control},
     {"session", begin_session}, {"truncate", truncate}, {"append", append}, {"logits", logits},
-    {"generate", generate}};
+    {"parallel", parallel}, {"generate", generate}};
 
 }  // namespace
 
