@@ -30,7 +30,7 @@ import sys
 from tercet.cluster.connection import connected
 
 with connected(num_cpus=2) as ray:
-    print(ray.get_runtime_context().gcs_address, flush=True)
+    print(ray.get_runtime_context().gcs_address, file=sys.__stdout__, flush=True)
     sys.stdin.read()
 """
 

@@ -72,7 +72,8 @@ def connected(num_cpus: float | None = None) -> Iterator[ModuleType]:
         os.environ.setdefault("RAY_raylet_start_wait_time_s", str(START_SECONDS))
         _connect(ray, START_TRIES, "no cluster starts on this machine", num_cpus=num_cpus)
     try:
-        yield ray
+        with contextlib.redirect_stdout(sys.stderr):  # Ray tells of lost processes, and results may be there
+            yield ray
     finally:
         ray.shutdown()
 
