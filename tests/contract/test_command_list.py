@@ -78,7 +78,7 @@ def test_an_update_of_the_tests_keeps_the_tools(
     assert asked == [
         (*dev.BUILD_REQUIREMENTS, dev.TORCH),
         ("--no-build-isolation", "--editable", ".[all,dev]"),
-        ("--no-deps", *dev.VOCABULARIES),
+        ("--no-deps", *dev.VOCABULARIES, *dev.CLUSTER_PROGRAMS),
     ]
     dev.install("run")
     assert len(asked) == 3, "nothing changed, nothing to install"
