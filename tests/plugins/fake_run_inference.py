@@ -33,7 +33,8 @@ def main() -> None:
     if asked.conversation:
         print(f" system\n{asked.prompt}\n", end="")
         print("\n> ", end="", flush=True)
-        print(f"You said: {sys.stdin.readline().strip()}\n\n> ", end="", flush=True)
+        message = sys.stdin.readline()
+        print(f"{message}You said: {message.strip()}\n\n> ", end="", flush=True)
         time.sleep(1000)  # it waits for the next message
     words = " ".join(f"w{number}" for number in range(int(asked.n_predict)))
     print(f" {asked.prompt} {words} [end of text]\n", end="")

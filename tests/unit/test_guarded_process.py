@@ -30,7 +30,7 @@ def test_status_and_both_streams() -> None:
     with GuardedProcess(python(told)) as process:
         assert process.wait(30) == 3
     assert process.output.text() == "out\n\n"  # nobody writes to it
-    assert process.errors.last_line() == "err"
+    assert process.errors.telling_line() == "err"
     assert ending(3) == "ended with status 3"
 
 
@@ -78,7 +78,7 @@ def test_only_the_end_of_a_long_speech_is_kept() -> None:
         assert process.wait(30) == 0
     assert process.output.overflown
     assert len(process.output.data()) == 1 << 20
-    assert process.output.last_line("error") == "error: at last"
+    assert process.output.telling_line("error") == "error: at last"
 
 
 def test_nothing_is_left_where_the_asker_is_killed(tmp_path: Path) -> None:

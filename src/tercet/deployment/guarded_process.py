@@ -61,11 +61,14 @@ class SpokenText:
         """The same as text; what is no UTF-8 is shown as such."""
         return self.data().decode(errors="replace")
 
-    def last_line(self, *marks: str) -> str:
-        """The last line that has one of these words, whatever their case; without such a line, the last."""
+    def telling_line(self, *marks: str) -> str:
+        """The first line that has one of these words, whatever their case, or else the last line.
+
+        A program that fails often says first why, and then what it could not do for that reason.
+        """
         lines = [line for line in self.text().splitlines() if line.strip()]
         telling = [line for line in lines if any(mark in line.lower() for mark in marks)]
-        return said((telling or lines or ["it said nothing"])[-1])
+        return said((telling or lines[-1:] or ["it said nothing"])[0])
 
     def wait_for(self, condition: Callable[[bytes], bool], seconds: float) -> bool:
         """Wait until so is what was said, the stream has ended, or the time is over; say whether it is so."""

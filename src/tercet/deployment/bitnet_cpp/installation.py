@@ -84,7 +84,7 @@ def _run(step: Step) -> None:
             f"{step} did not end within {seconds:g} seconds. Run it yourself, with more time."
         )
     if status != 0:
-        raise UnavailableError(f"{step} {ending(status)}: {process.errors.last_line('error', 'fatal')}")
+        raise UnavailableError(f"{step} {ending(status)}: {process.errors.telling_line('error', 'fatal')}")
     if not step.result.exists():
         raise UnavailableError(f"{step} ended as if all were well, but {step.result} is not there")
 

@@ -99,7 +99,7 @@ def version(program: Program) -> str:
             f"{path} is a program for {other}, and this machine is {platform.machine()}: build it here"
         )
     if status != 0:
-        last = process.errors.last_line()
+        last = process.errors.telling_line()
         raise UnavailableError(f"{path} --version {ending(status)}: {last}")
     if (match := re.search(r"version: (.+)", told)) is None:
         raise UnavailableError(f"{path} --version does not answer as {SERVER} does; is it another program?")

@@ -43,9 +43,9 @@ def run_script(
     ]
     end = time.monotonic() + request.timeout_seconds
     with GuardedProcess(command, script.parent, {"PYTHONUNBUFFERED": "1"}, reads=request.chat) as process:
+        message = " ".join(request.prompt.split())  # one line is one message
         if request.chat:
-            # One line is one message. The input stays open: at its end the program would go on talking.
-            process.write(" ".join(request.prompt.split()) + "\n")
+            process.write(message + "\n")  # and no end of input, at which the program would go on talking
         enough = process.output.wait_for(
             lambda data: process.output.overflown or (request.chat and data.count(QUESTION) >= 2),
             end - time.monotonic(),
@@ -59,12 +59,9 @@ def run_script(
             "Ask for fewer tokens, or allow more time."
         )
     if status != 0:
-        raise UnavailableError(f"{script} {ending(status)}: {process.errors.last_line('error', 'failed')}")
-    return (
-        _message(process.output.data(), script)
-        if request.chat
-        else _continuation(process.output.data(), request.prompt, script)
-    )
+        raise UnavailableError(f"{script} {ending(status)}: {process.errors.telling_line('error', 'failed')}")
+    data = process.output.data()
+    return _reply(data, message, script) if request.chat else _continuation(data, request.prompt, script)
 
 
 def _continuation(data: bytes, prompt: str, script: Path) -> tuple[str, str | None]:
@@ -77,13 +74,14 @@ def _continuation(data: bytes, prompt: str, script: Path) -> tuple[str, str | No
     return _ended(answer)
 
 
-def _message(data: bytes, script: Path) -> tuple[str, str | None]:
+def _reply(data: bytes, message: str, script: Path) -> tuple[str, str | None]:
     _, found, answer = data.partition(QUESTION)
     if not found:
         shown = said(data[:200].decode(errors="replace")) or "nothing"
         raise FormatError(f"{script} did not ask for a message with '> ', but printed: {shown}")
     text, asked, _ = answer.decode(errors="replace").partition(QUESTION.decode())
-    return (text.strip(), None) if asked else _ended(text.strip())
+    text = text.strip().removeprefix(message).strip()  # some releases print what they read
+    return (text, None) if asked else _ended(text)
 
 
 def _ended(answer: str) -> tuple[str, str | None]:

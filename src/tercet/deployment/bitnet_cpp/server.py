@@ -106,7 +106,7 @@ class LlamaServer:
         )
 
     def _last_words(self) -> str:
-        return self._process.errors.last_line("error", "failed", "couldn't")
+        return self._process.errors.telling_line("error", "failed", "couldn't bind")
 
 
 def _free_port() -> int:

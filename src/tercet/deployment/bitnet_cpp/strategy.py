@@ -7,7 +7,7 @@ llama.cpp but I2_S does) may choose other tokens: `tercet deploy test` shows the
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,10 +120,11 @@ class BitnetCppStrategy(MeasuredStrategy):
         return find(None, folder)
 
     def _gguf(self, program: Program, source: LoadedModel) -> Path:
-        if source.kind == "gguf":
+        if _is_gguf(source.path):
             return source.path
-        exact = program.family == "bitnet.cpp" and "I2_S" in fitting_types(source)
-        kind = "i2_s" if exact else usual_type(source).lower()
+        # Squared ReLU between sub-norms is run by bitnet.cpp and its relatives alone, and they read I2_S.
+        bitnet = program.family == "bitnet.cpp" or source.config.activation == "relu2"
+        kind = "i2_s" if bitnet and "I2_S" in fitting_types(source) else usual_type(source).lower()
         return converted(
             source.path,
             f"{kind}.gguf",
@@ -152,7 +153,7 @@ class BitnetCppStrategy(MeasuredStrategy):
             "/completion", self._body(request, ids, room), request.timeout_seconds
         )
         try:
-            yield from _streamed(events, server.endpoint.label)
+            yield from _streamed(events, server.endpoint.label, prompts.stop_ids)
         except UnavailableError as error:
             if server.runs:
                 raise
@@ -183,7 +184,16 @@ class BitnetCppStrategy(MeasuredStrategy):
         }
 
 
-def _streamed(events: Generator[dict[str, Any], None, None], label: str) -> Generator[Piece, None, None]:
+def _is_gguf(path: Path) -> bool:
+    if path.is_dir():
+        return False
+    with path.open("rb") as file:
+        return file.read(4) == b"GGUF"
+
+
+def _streamed(
+    events: Iterator[dict[str, Any]], label: str, stop_ids: frozenset[int]
+) -> Generator[Piece, None, None]:
     """The pieces of llama.cpp's own stream; the last event says `stop`, why, and the counts."""
     try:
         for event in events:
@@ -192,7 +202,8 @@ def _streamed(events: Generator[dict[str, Any], None, None], label: str) -> Gene
             text, tokens = event["content"], event.get("tokens")
             if not isinstance(text, str) or not (tokens is None or isinstance(tokens, list)):
                 raise TypeError
-            told = None if tokens is None else tuple(int(token) for token in tokens)
+            # The token that ends an answer is told too, with no text, and is no part of it.
+            told = None if tokens is None else tuple(int(one) for one in tokens if one not in stop_ids)
             if not event.get("stop"):
                 yield Piece(text, told)
                 continue
