@@ -159,7 +159,10 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert (tmp_path / "site" / "index.html").exists()
 
 
-@pytest.mark.parametrize(("page", "original"), [("index.md", "index.md"), ("first-run.md", "guides/first-run.md")])
+TRANSLATED = [("index.md", "index.md"), ("first-run.md", "guides/first-run.md")]
+
+
+@pytest.mark.parametrize(("page", "original"), TRANSLATED)
 def test_a_translation_has_the_blocks_and_sections_of_its_original(page: str, original: str) -> None:
     """What can be compared without knowing the language: a changed command shows here."""
     fence = re.compile(r"^(?:<!--[^\n]*-->\n)?```.*?^```$", re.M | re.S)
