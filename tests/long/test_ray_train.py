@@ -25,7 +25,6 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 def test_two_workers_of_ray_are_two_processes(
     tmp_path: Path, record_long_result: RecordLongResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("ray", reason="ray (extra 'ray') is not installed")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     write_corpus(tmp_path / "corpus.jsonl")
