@@ -54,8 +54,10 @@ def find_gpu(device: str = CUDA) -> torch.device:
     kind, colon, number = device.partition(":")
     if kind != CUDA or (colon and not number.isdecimal()):
         raise ParameterError(f"device is cpu, cuda or cuda:NUMBER, not {device!r}")
-    torch = optional_import("torch", "gpu")
+    optional_import("torch", "gpu")
     optional_import("triton", "gpu")
+    import torch
+
     if torch.version.cuda is None:
         raise DeviceError(
             f"device {device!r} needs PyTorch with CUDA, and the installed {torch.__version__} was "
@@ -76,8 +78,7 @@ def find_gpu(device: str = CUDA) -> torch.device:
             f"{torch.cuda.get_device_name(index)} has the compute capability {found[0]}.{found[1]}, and the "
             f"kernels need {OLDEST[0]}.{OLDEST[1]} or newer (A100, RTX 30 and later); take device 'cpu'"
         )
-    chosen: torch.device = torch.device(CUDA, index)
-    return chosen
+    return torch.device(CUDA, index)
 
 
 def describe(device: torch.device) -> GpuDescription:

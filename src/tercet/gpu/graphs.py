@@ -63,11 +63,9 @@ class StepGraphs:
 
     def _record(self, step: StepIndices, cache: KvCache) -> _Recording:
         batch = step.upload(self._model.device)
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(
-            stream
-        ):  # kernels are compiled and workspaces made before anything is recorded
+        with torch.cuda.stream(stream):  # compiles kernels and makes workspaces before anything is recorded
             self._model.logits(batch, cache)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()

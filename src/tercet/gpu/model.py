@@ -13,7 +13,7 @@ from tercet.gpu.attention import Attention, KvCache
 from tercet.gpu.batch import Batch
 from tercet.gpu.inputs import Preparation, Prepared
 from tercet.gpu.linear import Linear, LinearGroup, LowRankUse, Turn
-from tercet.gpu.weights import RowWeights, TernaryWeights, upload, upload_ternary
+from tercet.gpu.weights import RowWeights, TernaryWeights, is_packed, upload, upload_ternary
 from tercet.kernels.matrices import FloatMatrix, PlaneMatrix, TernaryMatrix
 from tercet.quantization.activations import input_rounding
 from tercet.reference.config import DecoderConfig
@@ -152,9 +152,13 @@ class Model:
     def _group(self, names: list[str]) -> LinearGroup:
         """Upload the matrices of an input, stacked where one product can compute them all."""
         matrices = [self._matrix(name) for name in names]
-        alone = self.config.projection_norms or any(not hasattr(one, "packing") for one in matrices)
-        if not alone and len({one.scales.size // one.rows for one in matrices}) == 1:
-            stacked = upload_ternary(names, matrices, self.device)
+        packed = [one for one in matrices if is_packed(one)]
+        turned = self.config.rotation.inputs if self.config.rotation is not None else ()
+        kinds = {
+            (one.scales.size // one.rows, name in turned) for name, one in zip(names, packed, strict=False)
+        }
+        if len(packed) == len(names) and len(kinds) == 1 and not self.config.projection_norms:
+            stacked = upload_ternary(names, packed, self.device)
             return LinearGroup(names, [self._linear(names[0], stacked)])
         return LinearGroup(
             names,

@@ -94,7 +94,7 @@ def _launch(
 
 def _block_tokens(num_tokens: int) -> int:
     """The tokens of a block: at least what a tensor core takes."""
-    return max(16, min(MOST_TOKENS, triton.next_power_of_2(num_tokens)))
+    return max(16, min(MOST_TOKENS, int(triton.next_power_of_2(num_tokens))))
 
 
 def _group_tiles(weights: TernaryWeights) -> int:

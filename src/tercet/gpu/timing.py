@@ -109,7 +109,7 @@ def _timed(product: Callable[[int], object], device: torch.device, runs: int, pr
 
 
 def _between_events(work: Callable[[], None]) -> float:
-    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     begin.record()
     work()
     end.record()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeGuard, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from tercet.kernels.matrices import FloatMatrix, PlaneMatrix, TernaryMatrix
 from tercet.quantization.packings import packing, two_bit
 from tercet.quantization.planes import planes
 
-__all__ = ["RowWeights", "TernaryWeights", "upload", "upload_rows", "upload_ternary"]
+__all__ = ["RowWeights", "TernaryWeights", "is_packed", "upload", "upload_rows", "upload_ternary"]
 
 TILE = two_bit.ROW_MULTIPLE
 GROUP_MULTIPLE = 2 * two_bit.DEPTH_MULTIPLE
@@ -91,9 +92,14 @@ def upload(
     name: str, matrix: TernaryMatrix | PlaneMatrix | FloatMatrix, device: torch.device
 ) -> TernaryWeights | RowWeights:
     """Copy a matrix of any kind to the GPU; raises what `upload_ternary` does."""
-    if hasattr(matrix, "packing"):
+    if is_packed(matrix):
         return upload_ternary([name], [matrix], device)
-    return upload_rows(matrix, device)
+    return upload_rows(cast("FloatMatrix | PlaneMatrix", matrix), device)
+
+
+def is_packed(matrix: TernaryMatrix | PlaneMatrix | FloatMatrix) -> TypeGuard[TernaryMatrix]:
+    """Say whether a matrix is ternary."""
+    return hasattr(matrix, "packing")
 
 
 def upload_ternary(
