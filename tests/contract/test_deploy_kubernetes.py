@@ -31,7 +31,7 @@ Rendered = Callable[[str], list[Object]]
 EVERYTHING = [
     "autoscaling.kind=keda,monitoring.enabled=true,gateway.enabled=true",
     "autoscaling.kind=hpa,model.name=some.tercet,model.claim=models,keys.openMetrics=true,monitoring.enabled=true",
-    "model.name=bitnet-2b4t,model.pull=true,networkPolicy.enabled=false,replicas=0,image.tag=x",
+    "model.name=microsoft/bitnet-b1.58-2B-4T,model.pull=true,networkPolicy.enabled=false,image.tag=x",
     "keys.secret=,keys.allowUnauthenticated=true,nodeSelector.disk=ssd,server.request_timeout=90",
 ]
 
