@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from fake_strategies import Scripted
-from random_decoders import EMBEDDING, packed_model
+from random_decoders import EMBEDDING, QWEN3, ROTATED, packed_model
 from tercet.deployment import STRATEGIES, DeploymentSettings, GenerationRequest, Piece, Strategy, create
 from tercet.deployment.agreement import Agreement, Reference
 from tercet.deployment.converted import check_generates, check_memory, converted
 from tercet.deployment.recommendation import USE_CASES, recommend
 from tercet.deployment.selection import GOALS, select
 from tercet.deployment.strategy import Generation
+from tercet.deployment.transformers import folder_form
 from tercet.deployment.trials import Measurement, TimeLimits
 from tercet.errors import (
     ContextLengthError,
@@ -26,8 +27,11 @@ from tercet.errors import (
     UnavailableError,
     UnsupportedModelError,
 )
-from tercet.models.loading import LoadedModel, load_model
+from tercet.formats.matrices import PackedMatrix
+from tercet.models.config import ModelConfig
+from tercet.models.loading import LoadedModel, TensorInfo, load_model
 from tercet.models.registry import resolve
+from tercet.models.tensor_names import tensor_shapes
 
 PROMPT = GenerationRequest("Once upon a time", 16)
 MIB = 1 << 20
@@ -168,6 +172,25 @@ def test_a_model_that_makes_embeddings(tmp_path: Path) -> None:
     model = LoadedModel(tmp_path, "random", EMBEDDING, {}, matrices, {})
     with pytest.raises(UnsupportedModelError, match="makes embeddings"):
         check_generates(model)
+
+
+def stored(config: ModelConfig) -> LoadedModel:
+    """A model as `load_model` would open it."""
+    matrices = packed_model(config)
+    infos = {
+        name: TensorInfo("two_bit" if isinstance(matrix, PackedMatrix) else "f32", shape, 0, granularity)
+        for (name, matrix), shape in zip(matrices.items(), tensor_shapes(config).values(), strict=True)
+        for granularity in ["tensor" if isinstance(matrix, PackedMatrix) else None]
+    }
+    return LoadedModel(Path("random"), "random", config, infos, matrices, {})
+
+
+def test_what_transformers_loads() -> None:
+    config = dataclasses.replace(QWEN3, ffn_size=160)
+    assert folder_form(stored(config)) == "huggingface-packed"
+    assert folder_form(stored(dataclasses.replace(config, quantize_activations=False))) == "huggingface"
+    with pytest.raises((UnsupportedModelError, ParameterError)):
+        folder_form(stored(ROTATED))
 
 
 def test_a_model_larger_than_the_memory() -> None:

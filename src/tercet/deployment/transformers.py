@@ -33,7 +33,7 @@ from tercet.formats.huggingface.quantization import OWN_CLASS
 from tercet.models.loading import LoadedModel, load_model
 from tercet.models.registry import resolve
 
-__all__ = ["TransformersStrategy"]
+__all__ = ["TransformersStrategy", "folder_form"]
 
 EXTRA = "transformers"
 BYTES_PER_WEIGHT = 4
@@ -65,7 +65,7 @@ class TransformersStrategy(MeasuredStrategy):
             source = load_model(resolve(self._model), verify=False)
             check_generates(source)
             check_memory(source, BYTES_PER_WEIGHT, BYTES_PER_WEIGHT)
-            _form(source)
+            folder_form(source)
         except TercetError as error:
             return Availability(False, str(error))
         return Availability(True, ", ".join(versions))
@@ -76,7 +76,7 @@ class TransformersStrategy(MeasuredStrategy):
 
     def _folder(self) -> Path:
         source = load_model(resolve(self._model))
-        form = _form(source)
+        form = folder_form(source)
         return converted(
             source.path,
             form,
@@ -215,7 +215,7 @@ class _Generation:
             self._came.put(error)
 
 
-def _form(source: LoadedModel) -> str:
+def folder_form(source: LoadedModel) -> str:
     """Return the form of a model that transformers loads, codes as codes where there are some.
 
     Raises:
