@@ -9,6 +9,12 @@ transformers    our Hugging Face export, in PyTorch
 bitnet_cpp      our GGUF export, in bitnet.cpp or llama.cpp
 remote          any OpenAI-compatible endpoint
 fallback        several strategies as one, with circuit breakers
+trials          every strategy tried in a process of its own (`trial_process`)
+agreement       whether it says what the model says
+selection       the best for a goal, and for a use (`recommendation`)
+converted       models that a strategy needs in another form (`prompts`: texts that it needs as tokens)
+resources       what a server of a model asks of a container platform
+ray_serve       many replicas on a Ray cluster; `ray_batch` for files
 """
 
 from __future__ import annotations
