@@ -103,6 +103,13 @@ def test_an_old_server_tells_no_tokens_but_counts_them(strategy: Make, tmp_path:
     assert (answer.text, answer.token_ids, answer.generated_tokens) == (" there was a dog", None, 4)
 
 
+def test_tokens_that_were_not_all_told_are_not_known(strategy: Make, tmp_path: Path) -> None:
+    server = strategy(fake_server(tmp_path, "within a character"))
+    server.deploy()
+    answer = server.generate(REQUEST)
+    assert (answer.token_ids, answer.generated_tokens) == (None, 4)
+
+
 def test_nothing_of_it_is_left_after_close(strategy: Make, tmp_path: Path) -> None:
     server = strategy(fake_server(tmp_path))
     server.deploy()

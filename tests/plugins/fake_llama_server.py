@@ -54,6 +54,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         for place, (token, text) in enumerate(pairs):
             if MODE == "dies" and place == 2:
                 os.kill(os.getpid(), signal.SIGKILL)
+            if MODE == "within a character" and place == 1:
+                continue  # its text is no character yet, so nothing is said
             tokens = {} if MODE == "old" else {"tokens": [token]}
             self.event({"content": text, "stop": False, **tokens})
         ended = {"stopped_limit": True} if MODE == "old" else {"stop_type": "limit", "tokens": []}

@@ -194,25 +194,30 @@ def _is_gguf(path: Path) -> bool:
 def _streamed(
     events: Iterator[dict[str, Any]], label: str, stop_ids: frozenset[int]
 ) -> Generator[Piece, None, None]:
-    """The pieces of llama.cpp's own stream; the last event says `stop`, why, and the counts."""
+    """The pieces of llama.cpp's own stream; the last event says `stop`, why, and the counts.
+
+    Tokens whose text ends within a character are told by no event. Then those of the answer are not known.
+    """
+    told: list[int] = []
     try:
         for event in events:
             if "error" in event:
                 raise UnavailableError(f"{label} ended its answer with an error: {event['error']}")
-            text, tokens = event["content"], event.get("tokens")
-            if not isinstance(text, str) or not (tokens is None or isinstance(tokens, list)):
+            text = event["content"]
+            if not isinstance(text, str):
                 raise TypeError
-            # The token that ends an answer is told too, with no text, and is no part of it.
-            told = None if tokens is None else tuple(int(one) for one in tokens if one not in stop_ids)
+            told += [int(token) for token in event.get("tokens") or ()]
             if not event.get("stop"):
-                yield Piece(text, told)
+                yield Piece(text)
                 continue
+            count = int(event["tokens_predicted"])
             by_token = event.get("stop_type") in ("eos", "word") or bool(event.get("stopped_eos"))
             yield Piece(
                 text,
-                told,
+                # The token that ends an answer is told too, with no text, and is no part of it.
+                tuple(token for token in told if token not in stop_ids) if len(told) == count else None,
                 int(event["tokens_evaluated"]),
-                int(event["tokens_predicted"]),
+                count,
                 "stop" if by_token else "length",
             )
             return
