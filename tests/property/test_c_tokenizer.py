@@ -78,6 +78,16 @@ def with_control_words() -> bytes:
     return json.dumps(parsed).encode()
 
 
+def without_bytes(**model: Any) -> bytes:
+    """A vocabulary that has no tokens for some bytes, as SmolLM2's."""
+    parsed = json.loads(tiny_tokenizer_json())
+    rare = {"q", "é", "Ł", "Ħ", "ı", "ð"}  # among them the beginning of four-byte characters
+    vocab = [token for token in parsed["model"]["vocab"] if token in CONTROL_TOKENS or not rare & set(token)]
+    merges = [merge for merge in parsed["model"]["merges"] if not rare & set("".join(merge))]
+    numbered = {token: number for number, token in enumerate(vocab)}
+    return changed(model={**parsed["model"], "vocab": numbered, "merges": merges, **model})
+
+
 TOKENIZERS: dict[str, Callable[[], bytes]] = {
     "shipped": lambda: load_model(resolve(None)).tokenizer_json or b"",
     "tiny": tiny_tokenizer_json,
@@ -93,6 +103,9 @@ TOKENIZERS: dict[str, Callable[[], bytes]] = {
     ),
     "tools": with_tools,
     "control words": with_control_words,
+    "bytes left out": without_bytes,
+    "bytes unknown": lambda: without_bytes(unk_token="<|end_of_text|>"),
+    "bytes unknown, joined": lambda: without_bytes(unk_token="!", fuse_unk=True),
 }
 
 

@@ -81,6 +81,7 @@ ByteMerges::ByteMerges(JsonValue model) {
     whole_words_ = is_set(model, "ignore_merges");
     read_vocabulary(model["vocab"]);
     read_merges(model["merges"]);
+    read_unknown(model);
 }
 
 void ByteMerges::read_vocabulary(JsonValue vocab) {
@@ -94,11 +95,16 @@ void ByteMerges::read_vocabulary(JsonValue vocab) {
         ids_.emplace(token, number);
         highest_id_ = std::max(highest_id_, number);
     });
-    for (int byte = 0; byte < 256; ++byte) {
-        const auto found = find(in_alphabet(byte));
-        if (!found) throw UnsupportedError("it has no token for the byte " + std::to_string(byte));
-        byte_ids_[static_cast<std::size_t>(byte)] = *found;
-    }
+    for (int byte = 0; byte < 256; ++byte) byte_ids_[static_cast<std::size_t>(byte)] = find(in_alphabet(byte)).value_or(-1);
+}
+
+void ByteMerges::read_unknown(JsonValue model) {
+    joins_unknown_ = is_set(model, "fuse_unk");
+    if (model["unk_token"].is_null()) return;
+    const auto found = find(model["unk_token"].text());
+    unknown_ = found.value_or(-1);
+    const bool is_needed = std::find(byte_ids_.begin(), byte_ids_.end(), -1) != byte_ids_.end();
+    if (!found && is_needed) throw UnsupportedError("its unknown token, " + model["unk_token"].shown() + ", is not in the vocabulary");
 }
 
 void ByteMerges::read_merges(JsonValue merges) {
@@ -142,10 +148,15 @@ void ByteMerges::append(std::string_view word, std::vector<Token>& tokens) const
         if (const auto found = find(written)) return tokens.push_back({*found, word.size()});
     }
     std::vector<Piece> pieces;
-    for (std::size_t i = 0; i < word.size(); ++i) {
-        const auto at = static_cast<std::int32_t>(i);
-        pieces.push_back({byte_ids_[static_cast<std::uint8_t>(word[i])], 1, at - 1, i + 1 < word.size() ? at + 1 : -1});
+    bool was_unknown = false;
+    for (const char byte : word) {
+        const std::int32_t id = byte_ids_[static_cast<std::uint8_t>(byte)];
+        const auto at = static_cast<std::int32_t>(pieces.size());
+        if (id < 0 && was_unknown && joins_unknown_) ++pieces.back().num_bytes;
+        else if (id >= 0 || unknown_ >= 0) pieces.push_back({id >= 0 ? id : unknown_, 1, at - 1, at + 1});
+        was_unknown = id < 0 && unknown_ >= 0;
     }
+    if (!pieces.empty()) pieces.back().next = -1;
     std::priority_queue<Candidate> candidates;
     const auto piece = [&](std::int32_t at) -> Piece& { return pieces[static_cast<std::size_t>(at)]; };
     const auto consider = [&](std::int32_t left) {

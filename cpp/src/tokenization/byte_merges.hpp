@@ -44,11 +44,14 @@ class ByteMerges {
     };
     void read_vocabulary(JsonValue vocab);
     void read_merges(JsonValue merges);
+    void read_unknown(JsonValue model);
     const Merge* merge_of(std::int32_t left, std::int32_t right) const;
 
     bool whole_words_ = false;  // a word that is a token is that token, even if merges would not make it
     std::int32_t highest_id_ = -1;
-    std::array<std::int32_t, 256> byte_ids_{};
+    std::array<std::int32_t, 256> byte_ids_{};  // -1: none, as some vocabularies have no token for bytes that text lacks
+    std::int32_t unknown_ = -1;                 // stands for those; -1: they are left out
+    bool joins_unknown_ = false;                // one stands for several in a row
     std::unordered_map<std::string, std::int32_t> ids_;             // token, in the alphabet
     std::unordered_map<std::int32_t, std::string> bytes_;           // id -> what it stands for
     std::unordered_map<std::uint64_t, Merge> merges_;               // left id, right id
