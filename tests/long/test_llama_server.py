@@ -34,11 +34,13 @@ OPTIONS = (
 PLAIN = dataclasses.replace(
     TINY_CONFIG, num_heads=4, num_kv_heads=2, head_dim=64, activation="silu", attention_sub_norm=False,
     ffn_sub_norm=False, max_context=256, hidden_size=256, ffn_size=512,
-    tied_embeddings=False,  # otherwise a random model says the same token again and again
+    tied_embeddings=False,
 )  # fmt: skip
 MODELS = {
     "llama, TQ2_0": PLAIN,
-    "bitnet, TQ2_0": dataclasses.replace(PLAIN, attention_sub_norm=True, ffn_sub_norm=True),
+    "bitnet, TQ2_0": dataclasses.replace(
+        PLAIN, attention_sub_norm=True, ffn_sub_norm=True, tied_embeddings=True
+    ),
     "llama, Q2_0": dataclasses.replace(PLAIN, hidden_size=192, ffn_size=320),
 }
 
@@ -77,7 +79,8 @@ def test_the_tokens_of_a_real_server(
         assert not one.agreement.prompt_differs
         # Blocks of activations are rounded otherwise than the model says: near ties may fall either way.
         assert one.agreement.complete or (one.agreement.margin or 0) < 0.1
-        assert len(set((one.text or "").split())) > 4, one.text  # it does not repeat itself
+        # With tied embeddings a random model says the same token again and again; the others do not.
+        assert config.tied_embeddings or len(set((one.text or "").split())) > 4, one.text
         form = name.rpartition(" ")[2].lower()
         assert list(tmp_path.glob(f"{folder.name}-*-{form}.gguf"))
         found[name] = {"agreement": one.agreement.to_dict(), "memory_bytes": one.memory_bytes}
