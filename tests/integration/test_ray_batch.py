@@ -22,7 +22,7 @@ from program import tercet as run_tercet
 from served import wait_until
 from tercet import LLM
 
-COUNT, MAX_TOKENS = 320, 24
+COUNT, MAX_TOKENS = 240, 16
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
 SECONDS = 300
 CLUSTER = """

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import tempfile
 from collections import Counter
@@ -20,7 +21,7 @@ import httpx
 import pytest
 
 from descendants import descendants
-from program import command, environment
+from program import assert_refused, command, environment, tercet
 from served import wait_until
 from tercet import LLM
 
@@ -196,3 +197,24 @@ async def streamed(client: httpx.AsyncClient, asked: dict[str, Any]) -> str | No
     except httpx.TransportError:
         return None
     return None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--", "none.tercet"), "none.tercet"),
+        (("--", "--batch-dir", "batches"), "batch_dir is not for replicas: a batch belongs to one server"),
+        (("--", "--host", "0.0.0.0"), "there are no API keys"),
+        (("--min-replicas", "3"), "min_replicas is at most max_replicas, 2, not 3"),
+    ],
+)
+def test_what_cannot_be_is_told_before_anything_starts(arguments: tuple[str, ...], words: str) -> None:
+    assert_refused(tercet("deploy", "ray", *arguments), words)
+
+
+def test_a_port_in_use_is_told_before_anything_starts() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert_refused(tercet("deploy", "ray", "--", "--port", port), "cannot listen", port)

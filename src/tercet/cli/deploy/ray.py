@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import signal
-import socket
 import threading
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -123,7 +121,8 @@ def _served(arguments: list[str], max_running: int) -> tuple[Any, Any, str]:
 
     for module in ("fastapi", "uvicorn", "structlog", "prometheus_client"):
         optional_import(module, "server")
-    from tercet.server.access import require_keys_or_loopback
+    from tercet.models.registry import resolve
+    from tercet.server.serving import listen
 
     command: Any = typer.main.get_command(serve.app)
     command.name = "serve"
@@ -132,24 +131,15 @@ def _served(arguments: list[str], max_running: int) -> tuple[Any, Any, str]:
         if values[name] not in (None, "none"):
             raise ParameterError(f"{name} is not for replicas: {instead}")
     values["history"] = "none"
-    values["model"] = _found_everywhere(values["model"])
+    # The folder in which a replica runs is another one; and a model that is missing is told here.
+    if values["model"] is not None:
+        values["model"] = str(resolve(values["model"]).resolve())
     if values["max_concurrent"] is None:
         values["max_concurrent"] = max_running
     service = service_settings(values)
     server = server_settings(values)
     if server.keys_file is not None:
         server = dataclasses.replace(server, keys_file=server.keys_file.resolve())
-    require_keys_or_loopback(server, server.host)
-    server = dataclasses.replace(server, port=server.port or _free_port(server.host))
+    with listen(server) as opened:  # a port that is in use is known before anything is started
+        server = dataclasses.replace(server, port=opened.getsockname()[1])
     return service, server, str(values["log_level"])
-
-
-def _found_everywhere(model: str | None) -> str | None:
-    """A path that does not depend on the folder in which a replica runs."""
-    return str(Path(model).resolve()) if model is not None and Path(model).exists() else model
-
-
-def _free_port(host: str) -> int:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as found:
-        found.bind((host, 0))
-        return int(found.getsockname()[1])

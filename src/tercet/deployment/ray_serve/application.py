@@ -21,6 +21,8 @@ from tercet.service.settings import ServiceSettings
 __all__ = ["application", "serve_on_ray"]
 
 MODEL, FRONT_DOOR = "Model", "FrontDoor"
+LOAD_TRIES = 3
+"""Of a replica to load the model, before there is an error."""
 MAX_HELD = 100_000
 """Requests that the front door holds at one time; those beyond `max_waiting` it refuses."""
 REPORT_SECONDS = 2.0
@@ -57,6 +59,7 @@ def application(
         ),
         ray_actor_options={"num_cpus": ray_settings.cpus_per_replica},
         graceful_shutdown_timeout_s=ray_settings.drain_seconds,
+        max_constructor_retry_count=LOAD_TRIES,
     )
     limited = dataclasses.replace(server, max_file_bytes=server.max_body_bytes)  # no route here takes files
 
@@ -82,11 +85,17 @@ def serve_on_ray(
 
     Raises:
         MissingExtraError: Ray Serve is not installed.
-        UnavailableError: there is no cluster, or the deployment does not become ready.
+        UnavailableError: there is no cluster, it is too small, or the deployment does not become ready.
     """
     app = application(ray_settings, service, server, log_level)
     cpus = ray_settings.cpus_per_replica * ray_settings.max_replicas
-    with connected(num_cpus=max(cpus, 1)):
+    with connected(num_cpus=max(cpus, 1)) as ray:
+        least, found = ray_settings.cpus_per_replica * ray_settings.min_replicas, ray.cluster_resources()
+        if found.get("CPU", 0) < least:
+            raise UnavailableError(
+                f"{ray_settings.min_replicas} replicas of {ray_settings.cpus_per_replica:g} processors were "
+                f"asked for, and the Ray cluster has {found.get('CPU', 0):g}; ask for fewer, or add machines"
+            )
         serve = ray_module("ray.serve")
         serve.start(http_options={"host": server.host, "port": server.port})
         try:
