@@ -1,4 +1,4 @@
-"""What GitHub runs for us: workflows in which a linter of security finds nothing, and the wheels they build."""
+"""What GitHub runs for us: workflows in which a linter finds nothing, and the wheels that they build."""
 
 from __future__ import annotations
 
