@@ -37,8 +37,8 @@ KERNELS = [
     "test_hadamard",
     "test_activation_rules",
 ]
-"""All that is asked of single kernels. Whole decoders are compared in C++ (tests/kernels/test_neon.py): against
-the steps of NumPy they would take hours here."""
+"""All that is asked of single kernels. Whole decoders, which would take hours here, are compared in C++
+(tests/kernels/test_neon.py)."""
 
 PROCESSORS = {
     "neoverse-n1": ("reference, neon, neon_dotprod", EXACT),
