@@ -19,7 +19,7 @@ SHARED = {80: 163 << 10, 86: 99 << 10, 89: 99 << 10, 90: 227 << 10, 100: 227 << 
 INT8 = {80: "s8.s8", 86: "s8.s8", 89: "s8.s8", 90: "s8.s8", 100: "kind::i8", 120: "s8.s8"}
 
 
-def compiled(capability: int, folder: Path) -> list[dict[str, Any]]:
+def compiled(capability: int, folder: Path, head_dim: int = 128) -> list[dict[str, Any]]:
     environment = {
         **os.environ,
         "TRITON_INTERPRET": "0",
@@ -27,15 +27,18 @@ def compiled(capability: int, folder: Path) -> list[dict[str, Any]]:
         "PYTHONPATH": str(SCRIPT.parent),
     }
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(capability)], env=environment, capture_output=True, text=True
+        [sys.executable, str(SCRIPT), str(capability), str(head_dim)],
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def check_code(capability: int, folder: Path) -> list[dict[str, Any]]:
+def check_code(capability: int, folder: Path, head_dim: int = 128) -> list[dict[str, Any]]:
     """Compile all kernels, and check that each fits and has the instructions that it is written for."""
-    kernels = compiled(capability, folder)
+    kernels = compiled(capability, folder, head_dim)
     assert {one["kernel"] for one in kernels} == KERNELS
     for one in kernels:
         assert one["shared"] <= SHARED[capability], one

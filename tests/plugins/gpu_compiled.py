@@ -1,6 +1,7 @@
 """Compiles every GPU kernel that a decoder launches, for a GPU that need not be there.
 
     python gpu_compiled.py 90          # the compute capability, without the dot
+    python gpu_compiled.py 90 256      # and with heads of another width
 
 The launches are the real ones, of a model with the dimensions of BitNet b1.58 2B-4T and one layer: at each,
 the kernel is compiled down to machine code for the types and options of the launch, and not run. Standard
@@ -34,7 +35,7 @@ _TYPES = {
 }  # fmt: skip
 
 
-def main(capability: int) -> None:
+def main(capability: int, head_dim: int = 128) -> None:
     """Run a prompt and single tokens through a decoder whose launches compile."""
     target = GPUTarget("cuda", capability, 32)
 
@@ -60,7 +61,13 @@ def main(capability: int) -> None:
 
     JITFunction.run = launch
     config = dataclasses.replace(
-        shape("2b4t"), num_layers=1, vocab_size=320, max_context=4096, bos_token_id=0, eos_token_ids=(1,)
+        shape("2b4t"),
+        num_layers=1,
+        head_dim=head_dim,
+        vocab_size=320,
+        max_context=4096,
+        bos_token_id=0,
+        eos_token_ids=(1,),
     )
     decoder = Decoder(config, packed_model(config, head_type="bf16"), torch.device("cpu"))
     for dtype in ("f16", "f32", "int8"):
@@ -78,4 +85,4 @@ def _type(value: object) -> str:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(*map(int, sys.argv[1:]))

@@ -17,11 +17,10 @@ from tercet.gpu.kernels.attention import attend, combine, rotate_and_store
 if TYPE_CHECKING:
     from tercet.gpu.decoder import Decoder
 
-__all__ = ["Attention", "KvCache", "tile_tokens"]
+__all__ = ["Attention", "KvCache", "prompt_rows"]
 
 TYPES = {"f32": torch.float32, "f16": torch.float16, "int8": torch.int8}
-PROMPT_ROWS = 64
-"""Rows of a tile of `attend` where a step reads prompts: tokens times the heads that share a key head."""
+USUAL_HEAD_DIM = 128
 ENOUGH_PROGRAMS = 256
 """What keeps a large GPU busy; fewer tiles than that divide their positions."""
 MOST_SPLITS = 2 if INTERPRETED else 16
@@ -63,9 +62,21 @@ class KvCache:
         return self.heads.nbytes + (self.scales.nbytes if self.dtype == "int8" else 0)
 
 
-def tile_tokens(heads: int, kv_heads: int, is_decode: bool) -> int:
-    """Say how many tokens of a sequence a tile of `attend` holds at most."""
-    return 1 if is_decode else max(1, PROMPT_ROWS // (heads // kv_heads))
+def prompt_rows(shared_by: int, head_dim: int, dtype: str) -> int:
+    """Rows of a tile of `attend` in a step that reads prompts: what fits every GPU's shared memory.
+
+    Args:
+        shared_by: query heads for each key head.
+        head_dim: width of a head.
+        dtype: of the cache; products with f32 need twice the shared memory.
+    """
+    fitting = _fitting(64, head_dim) // (2 if dtype == "f32" else 1)
+    return max(16, int(triton.next_power_of_2(shared_by)), fitting)
+
+
+def _fitting(most: int, head_dim: int) -> int:
+    """A number of rows or positions: fewer where heads are wider than usual."""
+    return max(16, min(most, most * USUAL_HEAD_DIM // int(triton.next_power_of_2(head_dim))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,13 +120,15 @@ class Attention:
         output = q.new_empty((splits, num_tokens, self.heads, self.head_dim))
         log_sums = q.new_empty((splits, num_tokens, self.heads))
         block = max(16, triton.next_power_of_2(self.head_dim))
-        rows = max(16, triton.next_power_of_2(self.heads // self.kv_heads))
-        half = cache.dtype != "f32"
+        half, shared_by = cache.dtype != "f32", self.heads // self.kv_heads
+        rows = prompt_rows(shared_by, self.head_dim, cache.dtype)
+        if batch.is_decode:
+            rows = max(16, triton.next_power_of_2(shared_by))
         attend[(len(batch.tiles), self.kv_heads, splits)](
             query, keys, values, key_scales, value_scales, batch.positions, batch.tables, batch.tiles,
             output, log_sums, num_tokens, batch.tables.shape[1], cache.block_tokens,
             self.heads, self.kv_heads, self.head_dim, self.scale * math.log2(math.e), self.window or 1 << 30,
-            ROWS=rows if batch.is_decode else max(rows, PROMPT_ROWS), POSITIONS=64 if half else 32,
+            ROWS=rows, POSITIONS=_fitting(64 if half else 32, self.head_dim),
             BLOCK=block, SPLITS=splits, INT8=is_int8, HALF=half, num_warps=4, enable_fp_fusion=True,
         )  # fmt: skip
         if splits == 1:

@@ -35,7 +35,7 @@ class StepIndices:
     @property
     def is_decode(self) -> bool:
         """Whether every sequence has one token, and so does every tile."""
-        return len(self.tiles) == len(self.token_ids)
+        return len(self.tables) == len(self.token_ids)
 
     @property
     def arrays(self) -> tuple[Int64, ...]:
@@ -85,7 +85,7 @@ class Batch:
 def step_indices(
     operation: str,
     limits: tuple[int, int, int, int],
-    tile_sizes: tuple[int, int],
+    tile_tokens: int,
     token_ids: object,
     sequence_starts: object,
     context_lengths: object,
@@ -97,7 +97,7 @@ def step_indices(
     Args:
         operation: what to call in a message.
         limits: tokens of the vocabulary, longest context, blocks of the cache, positions in a block.
-        tile_sizes: most tokens of a tile in a step that reads prompts, and in one that does not.
+        tile_tokens: most tokens of a tile in a step that reads prompts; a step that does not has one in each.
 
     Raises:
         ParameterError: an operand does not fit; the message names it.
@@ -142,8 +142,8 @@ def step_indices(
     sequence = np.repeat(np.arange(len(counts)), counts)
     positions = np.arange(len(ids)) - starts[sequence] + lengths[sequence]
     slots = tables[sequence, positions // block_tokens] * block_tokens + positions % block_tokens
-    is_decode = bool((counts == 1).all())
-    return StepIndices(ids, positions, slots, tables, _tiles(starts, tile_sizes[is_decode]), rows, starts)
+    tiles = _tiles(starts, 1 if bool((counts == 1).all()) else tile_tokens)
+    return StepIndices(ids, positions, slots, tables, tiles, rows, starts)
 
 
 def _tiles(starts: Int64, size: int) -> Int64:

@@ -22,7 +22,7 @@ import torch
 
 from tercet.errors import MemoryLimitError
 from tercet.gpu.adapter import Adapter
-from tercet.gpu.attention import KvCache, tile_tokens
+from tercet.gpu.attention import KvCache, prompt_rows
 from tercet.gpu.batch import StepIndices, step_indices
 from tercet.gpu.device import CUDA, describe, free_bytes
 from tercet.gpu.graphs import StepGraphs
@@ -140,11 +140,9 @@ class Decoder:
     def _indices(self, operation: str, cache: KvCache, *operands: object) -> StepIndices:
         config = self.config
         limits = (config.vocab_size, config.max_context, cache.num_blocks, cache.block_tokens)
-        tile_sizes = (
-            tile_tokens(config.num_heads, config.num_kv_heads, is_decode=False),
-            tile_tokens(config.num_heads, config.num_kv_heads, is_decode=True),
-        )
-        return step_indices(operation, limits, tile_sizes, *operands)
+        shared_by = config.num_heads // config.num_kv_heads
+        tile_tokens = max(1, prompt_rows(shared_by, config.head_dim, cache.dtype) // shared_by)
+        return step_indices(operation, limits, tile_tokens, *operands)
 
     def _run(self, compute: Callable[[], torch.Tensor]) -> Logits:
         self.steps += 1
