@@ -133,6 +133,6 @@ def test_llm_refuses_before_it_reads_the_weights(
         return 3 << 30
 
     monkeypatch.setattr("tercet.engine.memory_plan.weights_bytes", enormous)
-    monkeypatch.setattr("tercet.engine.opening.Decoder", None)  # whoever makes one fails
+    monkeypatch.setattr("tercet.engine.opening.make_decoder", None)  # whoever makes one fails
     with pytest.raises(MemoryLimitError, match=r"does not fit into 2048.0 MiB: .* 3072.0 MiB weights"):
         LLM(tiny_model_file, scenario="server")

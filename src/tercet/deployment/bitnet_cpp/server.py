@@ -67,6 +67,10 @@ class LlamaServer:
         """Whether it is still there."""
         return self._process.status is None
 
+    def ends_within(self, seconds: float) -> bool:
+        """Whether it is gone, or about to: its connections break a moment before it is known to have ended."""
+        return self._process.wait(seconds) is not None
+
     def how_it_ended(self) -> str:
         """What it said last, where it is no longer there."""
         status = self._process.wait(QUESTION_SECONDS)

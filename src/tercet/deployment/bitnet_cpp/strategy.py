@@ -31,6 +31,7 @@ from tercet.models.registry import resolve
 __all__ = ["BitnetCppStrategy"]
 
 BYTES_PER_CODE, BYTES_PER_OTHER = 0.25, 2
+DYING_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ class BitnetCppStrategy(MeasuredStrategy):
         try:
             yield from _streamed(events, server.endpoint.label, prompts.stop_ids)
         except UnavailableError as error:
-            if server.runs:
+            if not server.ends_within(DYING_SECONDS):
                 raise
             raise UnavailableError(server.how_it_ended()) from error
 
