@@ -68,7 +68,7 @@ class LlamaServer:
         return self._process.status is None
 
     def ends_within(self, seconds: float) -> bool:
-        """Whether it is gone, or about to: its connections break a moment before it is known to have ended."""
+        """Whether it is gone: its connections break a moment before it is known to have ended."""
         return self._process.wait(seconds) is not None
 
     def how_it_ended(self) -> str:
