@@ -125,12 +125,13 @@ def test_alerts_and_quiet_moments_are_shown(visit: Visit) -> None:
     visitor.until("document.querySelector('#health-text').innerText === 'the model is loading'")
 
 
-def test_the_last_day_is_shown_out_of_the_history(visit: Visit, serving: Server) -> None:
-    assert chat(serving, times=2) == {200}
-    with serving.client(headers={"X-Request-Id": "slow-one"}) as client:
+def test_the_last_day_is_shown_out_of_the_history(visit: Visit, serve: Callable[..., Server]) -> None:
+    server = serve()  # of its own: only the slowest requests of a server are told of
+    assert chat(server, times=2) == {200}
+    with server.client(headers={"X-Request-Id": "slow-one"}) as client:
         body = {"prompt": "Once upon a time", "max_tokens": 120, "ignore_eos": True}
         assert client.post("/v1/completions", json=body).status_code == 200
-    visitor = visit()
+    visitor = visit(server=server)
     page = visitor.page
 
     def asked() -> dict[str, Any]:
