@@ -17,8 +17,8 @@ import httpx
 import pytest
 
 from balanced import Replica, balanced
+from known_answers import known_answers
 from served import wait_until
-from tercet import LLM
 
 MAX_TOKENS = 60
 CLIENTS, EACH = 8, 5
@@ -29,9 +29,7 @@ ITEMS = 24
 @pytest.fixture(scope="module")
 def answers() -> dict[str, str]:
     """What an undisturbed model says."""
-    with LLM(threads=1) as llm:
-        results = llm.generate(PROMPTS, max_tokens=MAX_TOKENS, temperature=0, ignore_eos=True)
-    return {prompt: result.text for prompt, result in zip(PROMPTS, results, strict=True)}
+    return known_answers(PROMPTS, MAX_TOKENS, threads=1)
 
 
 def body(prompt: str, **more: Any) -> dict[str, Any]:

@@ -21,9 +21,9 @@ import httpx
 import pytest
 
 from descendants import descendants
+from known_answers import known_answers
 from program import assert_refused, command, environment, tercet
 from served import wait_until
-from tercet import LLM
 
 START_SECONDS, SCALE_SECONDS, STOP_SECONDS = 500, 120, 120
 REPLICA = "ray::ServeReplica:tercet:Model"
@@ -71,9 +71,7 @@ def deployed() -> Iterator[Deployment]:
 @pytest.fixture(scope="module")
 def answers() -> dict[str, str]:
     """What an undisturbed model says."""
-    with LLM(threads=1) as llm:
-        results = llm.generate(PROMPTS, max_tokens=MAX_TOKENS, temperature=0, ignore_eos=True)
-    return {prompt: result.text for prompt, result in zip(PROMPTS, results, strict=True)}
+    return known_answers(PROMPTS, MAX_TOKENS, threads=1)
 
 
 def body(prompt: str, **more: Any) -> dict[str, Any]:

@@ -28,8 +28,9 @@ from typing import Any
 import httpx
 
 from chaos_replica import Refused, Replica, connected, shuffled_again_and_again
+from known_answers import known_answers
 from server_load import MAX_TOKENS, post
-from server_soak import known_answers
+from server_soak import PROMPTS
 
 DOCUMENTED = frozenset({200, 400, 404, 405, 408, 413, 415, 431, 503, 504})
 """The statuses of docs/guides/serving.md, but for 500: that is a fault of ours, and no other's excuses it."""
@@ -63,7 +64,7 @@ class Chaos:
         self._seed = seed
         self._pauses = pauses
         self._replicas = [Replica(folder / str(number), seed + number, lives) for number in range(2)]
-        self._answers = known_answers()
+        self._answers = known_answers(PROMPTS, MAX_TOKENS)
         self._until = 0.0
         self.faults: Counter[str] = Counter()
         self.statuses: Counter[int] = Counter()

@@ -11,10 +11,10 @@ import time
 from collections import Counter
 from typing import Any
 
+from known_answers import known_answers
 from served import Server
 from server_load import HUNG_UP, MAX_TOKENS, Account, run_load
 from server_watch import Watch
-from tercet import LLM
 
 PHASES = 6
 OPTIONS = (
@@ -35,13 +35,6 @@ SETTLED_PHASE = 1
 """After the first phase all code has run once; what grows later is a leak."""
 
 
-def known_answers() -> dict[str, str]:
-    """Greedy answers, computed without a server."""
-    with LLM() as llm:
-        results = llm.generate(list(PROMPTS), max_tokens=MAX_TOKENS, temperature=0, ignore_eos=True)
-    return {prompt: result.text for prompt, result in zip(PROMPTS, results, strict=True)}
-
-
 def soak(server: Server, seconds: float, max_growth_bytes: float) -> dict[str, Any]:
     """Load a server for so long, and check it.
 
@@ -53,7 +46,7 @@ def soak(server: Server, seconds: float, max_growth_bytes: float) -> dict[str, A
     Returns:
         figures to keep.
     """
-    answers, watch = known_answers(), Watch(server)
+    answers, watch = known_answers(PROMPTS, MAX_TOKENS), Watch(server)
     fill_cache(server, watch)
     idle = [watch.when_idle()]
     accounts: list[Account] = []

@@ -20,14 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from tercet.bench.model_store import fast_packing, random_model_file
-from tercet.bench.random_tokenizer import random_tokenizer_json
 from tercet.bench.report import Axes, Column, Report
-from tercet.bench.running import ModelChoice, check_context, check_counts
+from tercet.bench.running import ModelChoice, check_context, check_counts, model_path
 from tercet.bench.session import Session
 from tercet.bench.spread import Spread
 from tercet.errors import ParameterError
-from tercet.models.registry import resolve
 from tercet.monitoring.metrics import ServiceMetrics
 from tercet.monitoring.monitor import ServiceMonitor
 from tercet.sampling.params import SamplingParams
@@ -74,23 +71,7 @@ def bench_monitoring(
     config = choice.config
     check_context(config, choice.name, tokens + 1, f"{tokens} tokens and the one before them")
     with contextlib.ExitStack() as stack:
-        if choice.model is not None:
-            path = resolve(choice.model)
-        else:
-            packing = choice.packing or fast_packing(choice.isa)
-            cached = streams * (tokens + 1) * config.num_layers * 2 * config.kv_size * 4
-            path = stack.enter_context(
-                random_model_file(
-                    choice.shape,
-                    config,
-                    packing,
-                    choice.head,
-                    choice.keep,
-                    cached,
-                    session.progress,
-                    random_tokenizer_json(config.vocab_size),
-                )
-            )
+        path = stack.enter_context(model_path(session, choice, streams * (tokens + 1), with_tokenizer=True))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tercet-")))
         bench = _Bench(session, choice, streams, tokens, interval, folder / "history.sqlite")
         row = asyncio.run(bench.row(path))

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tercet.bench.model_store import fast_packing, random_model_file
+from tercet.bench.random_tokenizer import random_tokenizer_json
 from tercet.bench.session import Session
 from tercet.engine.processors import available_cores
 from tercet.errors import ParameterError
@@ -28,7 +29,7 @@ from tercet.models.shapes import shape
 from tercet.quantization.planes import planes
 from tercet.sampling.params import SamplingParams
 
-__all__ = ["BLOCK_TOKENS", "ModelChoice", "OpenModel", "Sequence", "open_model"]
+__all__ = ["BLOCK_TOKENS", "ModelChoice", "OpenModel", "Sequence", "model_path", "open_model"]
 
 BLOCK_TOKENS = 16
 PREFILL_CHUNK = 256
@@ -154,17 +155,31 @@ def open_model(session: Session, choice: ModelChoice, cached_tokens: int) -> Ite
         TercetError: a model that was named cannot be opened.
     """
     config = choice.config
-    if choice.model is not None:
-        session.progress("opening")
-        yield OpenModel(choice, config, resolve(choice.model))
-        return
-    packing = choice.packing or fast_packing(choice.isa)
-    kv_bytes = cached_tokens * config.num_layers * 2 * config.kv_size * 4
-    with random_model_file(
-        choice.shape, config, packing, choice.head, choice.keep, kv_bytes, session.progress
-    ) as path:
+    with model_path(session, choice, cached_tokens) as path:
         session.progress("opening")
         yield OpenModel(choice, config, path)
+
+
+@contextlib.contextmanager
+def model_path(
+    session: Session, choice: ModelChoice, cached_tokens: int, with_tokenizer: bool = False
+) -> Iterator[Path]:
+    """Give the path of a model; see `open_model`. Random weights have a tokenizer only `with_tokenizer`."""
+    if choice.model is not None:
+        yield resolve(choice.model)
+        return
+    config = choice.config
+    with random_model_file(
+        choice.shape,
+        config,
+        choice.packing or fast_packing(choice.isa),
+        choice.head,
+        choice.keep,
+        cached_tokens * config.num_layers * 2 * config.kv_size * 4,
+        session.progress,
+        random_tokenizer_json(config.vocab_size) if with_tokenizer else None,
+    ) as path:
+        yield path
 
 
 def check_context(config: ModelConfig, shape_name: str, total: int, what: str) -> None:

@@ -29,10 +29,8 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from tercet.bench.http_stream import StreamedAnswer, stream_all, stream_completion
-from tercet.bench.model_store import fast_packing, random_model_file
-from tercet.bench.random_tokenizer import random_tokenizer_json
 from tercet.bench.report import Axes, Column, Report
-from tercet.bench.running import ModelChoice, check_context, check_counts
+from tercet.bench.running import ModelChoice, check_context, check_counts, model_path
 from tercet.bench.server_process import ServerProcess, serving
 from tercet.bench.session import Session
 from tercet.bench.spread import Spread
@@ -40,7 +38,6 @@ from tercet.engine.processors import available_cores
 from tercet.errors import TercetError
 from tercet.llm import LLM
 from tercet.models.profiles import engine_settings
-from tercet.models.registry import resolve
 from tercet.sampling.params import SamplingParams
 
 __all__ = ["SERVER_COLUMNS", "bench_server"]
@@ -92,26 +89,8 @@ def bench_server(
     longest = prefix + SUFFIX_TOKENS + FIRST_TEXT_TOKENS
     check_context(config, choice.name, longest, f"prefix {prefix} and what follows it")
     with contextlib.ExitStack() as stack:
-        if choice.model is not None:
-            path = resolve(choice.model)
-        else:
-            packing, tokenizer = (
-                choice.packing or fast_packing(choice.isa),
-                random_tokenizer_json(config.vocab_size),
-            )
-            cached = max(streams) * (prompt + tokens) * config.num_layers * 2 * config.kv_size * 4
-            path = stack.enter_context(
-                random_model_file(
-                    choice.shape,
-                    config,
-                    packing,
-                    choice.head,
-                    choice.keep,
-                    cached,
-                    session.progress,
-                    tokenizer,
-                )
-            )
+        cached = max(streams) * (prompt + tokens)
+        path = stack.enter_context(model_path(session, choice, cached, with_tokenizer=True))
         session.progress("starting the server")
         threads = engine_settings(available_cores(), threads=choice.threads).threads
         most = str(max(streams))
