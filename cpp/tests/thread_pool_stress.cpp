@@ -76,6 +76,16 @@ void test_callers(int num_threads, int runs) {
     require(total == 2L * runs, "two callers ran at the same time");
 }
 
+// A pool may end at once after its last run, while workers are only just waking up for it.
+void test_stop(int num_threads, int pools) {
+    for (int i = 0; i < pools; ++i) {
+        tercet::ThreadPool pool(num_threads);
+        std::atomic<int> calls{0};
+        pool.run([&](int, int) { calls.fetch_add(1, std::memory_order_relaxed); });
+        require(calls.load() == num_threads, "a share was left out");
+    }
+}
+
 void test_shares() {
     for (const std::size_t count : std::initializer_list<std::size_t>{0, 1, 7, 64, 1000}) {
         for (std::size_t num_threads = 1; num_threads <= 9; ++num_threads) {
@@ -101,6 +111,7 @@ int main() {
         test_uneven_shares(num_threads, 3000);
         test_callers(num_threads, 1000);
     }
+    test_stop(3, 3000);
     for (int i = 0; i < 100; ++i) tercet::ThreadPool unused(3);
     std::printf("ok\n");
 }

@@ -73,7 +73,9 @@ void ThreadPool::run_task(Trampoline trampoline, void* callable, std::size_t cou
         unclaimed_[share].word.store(static_cast<std::uint64_t>(run) << 32 | (end - begin) << piece_bits,
                                      std::memory_order_release);
     }
-    run_.store(run, std::memory_order_release);
+    // Not merely a release: notify_all() looks whether anybody sleeps, and a look that overtakes the store would leave a
+    // worker that is just falling asleep out of this run.
+    run_.store(run, std::memory_order_seq_cst);
     run_.notify_all();
 
     work_on_pieces(0);
@@ -109,8 +111,10 @@ std::uint32_t ThreadPool::take_from(std::size_t share, int thread) noexcept {
 void ThreadPool::work(int thread) noexcept {
     for (std::uint32_t seen = 0;;) {
         wait_for_change(run_, seen);
-        if (stopping_.load(std::memory_order_relaxed)) return;
+        // In this order: whoever has seen the count that stop() wrote also sees stopping_. The other way round a stop
+        // between the two would be taken for a run, and waited after for ever.
         seen = run_.load(std::memory_order_acquire);
+        if (stopping_.load(std::memory_order_relaxed)) return;
         work_on_pieces(thread);
     }
 }
