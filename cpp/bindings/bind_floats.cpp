@@ -132,7 +132,7 @@ Result<float> dot_rows(const FloatMatrixArray& matrix, const FloatRows& vectors,
     const std::size_t num_vectors = vectors.shape(0);
     NewArray<float> out(num_vectors * rows.rows);
     const auto run = [&](auto kernel, const auto* data) {
-        kernel(data, rows.rows, rows.depth, vectors.data(), rows.depth, num_vectors, out.data(), rows.rows);
+        kernel(data, rows.rows, rows.depth, vectors.data(), rows.depth, num_vectors, out.data(), rows.rows, nullptr);
     };
     if (const auto* f32 = std::get_if<const float*>(&rows.data)) run(kernels.dot_rows_f32, *f32);
     if (const auto* f16 = std::get_if<const float16*>(&rows.data)) run(kernels.dot_rows_f16, *f16);
@@ -149,7 +149,7 @@ Result<float> add_weighted_rows(const FloatMatrixArray& matrix, const FloatRows&
     NewArray<float> out(to.size());
     std::memcpy(out.data(), to.data(), to.size() * sizeof(float));
     const auto run = [&](auto kernel, const auto* data) {
-        kernel(data, rows.rows, rows.depth, weights.data(), rows.rows, weights.shape(0), out.data());
+        kernel(data, rows.rows, rows.depth, weights.data(), rows.rows, weights.shape(0), out.data(), nullptr);
     };
     if (const auto* f32 = std::get_if<const float*>(&rows.data)) {
         run(kernels.add_weighted_rows_f32, *f32);

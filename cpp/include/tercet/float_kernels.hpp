@@ -72,29 +72,34 @@ struct FloatKernels {
                           std::size_t size) noexcept;
 
     // out[v * out_stride + r] = dot(rows[r], vectors[v]) for row-major rows [num_rows][depth] and vectors
-    // [num_vectors][vector_stride]. Each row is read once for every few vectors; reads run ahead into L2.
+    // [num_vectors][vector_stride]. Each row is read once for every few vectors; reads run ahead into L2: to what lies at
+    // `soon`, as large as rows, where it is not null, else further on in rows. For add_weighted_rows, too.
     void (*dot_rows_f32)(const float* rows, std::size_t num_rows, std::size_t depth, const float* vectors,
                          std::size_t vector_stride, std::size_t num_vectors, float* out,
-                         std::size_t out_stride) noexcept;
+                         std::size_t out_stride, const void* soon) noexcept;
     void (*dot_rows_f16)(const float16* rows, std::size_t num_rows, std::size_t depth, const float* vectors,
                          std::size_t vector_stride, std::size_t num_vectors, float* out,
-                         std::size_t out_stride) noexcept;
+                         std::size_t out_stride, const void* soon) noexcept;
     void (*dot_rows_bf16)(const bfloat16* rows, std::size_t num_rows, std::size_t depth, const float* vectors,
                           std::size_t vector_stride, std::size_t num_vectors, float* out,
-                          std::size_t out_stride) noexcept;
+                          std::size_t out_stride, const void* soon) noexcept;
 
     void (*dot_rows_i8)(const std::int8_t* rows, std::size_t num_rows, std::size_t depth, const float* vectors,
-                        std::size_t vector_stride, std::size_t num_vectors, float* out, std::size_t out_stride) noexcept;
+                        std::size_t vector_stride, std::size_t num_vectors, float* out, std::size_t out_stride,
+                        const void* soon) noexcept;
 
     // out[v][d] += sum over r, in the order of r, of weights[v * weight_stride + r] * rows[r][d], for row-major rows
     // [num_rows][depth] and out [num_vectors][depth]: the values of a KV block under attention's probabilities.
     void (*add_weighted_rows_f32)(const float* rows, std::size_t num_rows, std::size_t depth, const float* weights,
-                                  std::size_t weight_stride, std::size_t num_vectors, float* out) noexcept;
+                                  std::size_t weight_stride, std::size_t num_vectors, float* out,
+                                  const void* soon) noexcept;
     void (*add_weighted_rows_f16)(const float16* rows, std::size_t num_rows, std::size_t depth, const float* weights,
-                                  std::size_t weight_stride, std::size_t num_vectors, float* out) noexcept;
+                                  std::size_t weight_stride, std::size_t num_vectors, float* out,
+                                  const void* soon) noexcept;
 
     void (*add_weighted_rows_i8)(const std::int8_t* rows, std::size_t num_rows, std::size_t depth, const float* weights,
-                                 std::size_t weight_stride, std::size_t num_vectors, float* out) noexcept;
+                                 std::size_t weight_stride, std::size_t num_vectors, float* out,
+                                 const void* soon) noexcept;
 
     // Conversions of one row: embeddings in, KV cache out.
     void (*widen_f16)(const float16* from, std::size_t size, float* to) noexcept;

@@ -7,6 +7,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "tercet/aligned_buffer.hpp"
+
 namespace tercet {
 namespace {
 
@@ -35,12 +37,14 @@ KvCache::KvCache(const KvShape& shape, KvType type) : shape_(shape), type_(type)
     const std::size_t rows_bytes = (num_bytes_ + sizeof(float) - 1) / sizeof(float) * sizeof(float);
     num_bytes_ = rows_bytes + scale_bytes(shape, type);
     // calloc takes large pieces fresh from the system, which maps zeros and spends no memory until they are written.
-    constexpr std::size_t alignment = 64;  // a row must not straddle cache lines that it need not touch
+    const bool huge = num_bytes_ >= 2 * huge_page_bytes;
+    const std::size_t alignment = huge ? huge_page_bytes : 64;  // a row must not straddle cache lines that it need not touch
     memory_.reset(static_cast<std::byte*>(std::calloc(num_bytes_ + alignment, 1)));
     if (!memory_) throw std::bad_alloc();
     void* first = memory_.get();
     std::size_t space = num_bytes_ + alignment;
     first_ = static_cast<std::byte*>(std::align(alignment, num_bytes_, first, space));
+    if (huge) prefer_huge_pages(first_, num_bytes_);
     scales_ = reinterpret_cast<float*>(first_ + rows_bytes);
 }
 
@@ -50,7 +54,7 @@ void KvCache::store(const FloatKernels& kernels, std::size_t layer, std::size_t 
                     const float* key, const float* value) noexcept {
     const std::size_t head_dim = shape_.head_dim;
     for (std::size_t head = 0; head < shape_.num_kv_heads; ++head) {
-        const std::size_t to = offset(layer, block, head) + token * head_dim, values = shape_.num_layers * layer_size();
+        const std::size_t to = offset(layer, block, head) + token * head_dim, values = keys_size();
         if (type_ == KvType::f32) {
             float* const rows = reinterpret_cast<float*>(first_);
             std::copy_n(key + head * head_dim, head_dim, rows + to);

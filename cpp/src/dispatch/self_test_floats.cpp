@@ -46,7 +46,7 @@ template <class Row, class DotRows>
 Reals dot_rows(DotRows kernel, const std::vector<Row>& rows, RandomValues& random, std::size_t depth) {
     const Reals vectors = random.reals(num_vectors * depth);
     Reals out(num_vectors * num_rows);
-    kernel(rows.data(), num_rows, depth, vectors.data(), depth, num_vectors, out.data(), num_rows);
+    kernel(rows.data(), num_rows, depth, vectors.data(), depth, num_vectors, out.data(), num_rows, nullptr);
     return out;
 }
 
@@ -54,7 +54,7 @@ template <class Row, class AddRows>
 Reals add_weighted_rows(AddRows kernel, const std::vector<Row>& rows, RandomValues& random, std::size_t depth) {
     const Reals weights = random.reals(num_vectors * num_rows);
     Reals out = random.reals(num_vectors * depth);
-    kernel(rows.data(), num_rows, depth, weights.data(), num_rows, num_vectors, out.data());
+    kernel(rows.data(), num_rows, depth, weights.data(), num_rows, num_vectors, out.data(), nullptr);
     return out;
 }
 

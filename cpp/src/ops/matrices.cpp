@@ -95,7 +95,7 @@ void project_floats(Team& team, const FloatMatrix& matrix, const float* vectors,
         const auto dot = [&, begin = begin, end = end](auto kernel, const auto* rows) {
             for (std::size_t v = 0; v < num_vectors; v += vectors_in_cache) {
                 kernel(rows + begin * depth, end - begin, depth, vectors + v * depth, depth,
-                       std::min(vectors_in_cache, num_vectors - v), out + v * matrix.rows + begin, matrix.rows);
+                       std::min(vectors_in_cache, num_vectors - v), out + v * matrix.rows + begin, matrix.rows, nullptr);
             }
         };
         struct Dot {

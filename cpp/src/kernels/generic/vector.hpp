@@ -18,6 +18,8 @@
 
 #if defined(__ARM_NEON)
 #include <arm_neon.h>
+#elif defined(__AVX2__)
+#include <immintrin.h>
 #endif
 
 #define TERCET_INLINE [[gnu::always_inline]] inline
@@ -100,14 +102,30 @@ TERCET_INLINE Value load_lanes(const Element* from) {
 
 TERCET_INLINE f32x16 load(const float* from) { return load_lanes<f32x16>(from); }
 TERCET_INLINE i32x16 load(const std::int32_t* from) { return load_lanes<i32x16>(from); }
-TERCET_INLINE f32x16 load(const std::int8_t* from) {  // widened, exactly
-    f32x16 out;
+// Widened, exactly. GCC 12 takes a conversion from 8 to 32 bits apart, byte by byte, so it is spelled out where it counts.
+TERCET_INLINE f32x16 load(const std::int8_t* from) {
+    i32x16 wide;
+#if defined(__AVX512F__)
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i_u*>(from));
+    wide.part[0] = reinterpret_cast<i32_register>(_mm512_maskz_cvtepi8_epi32(0xFFFF, bytes));  // maskz: GCC 12 warns without
+#elif defined(__AVX2__)
+    for (std::size_t p = 0; p < num_registers; ++p)
+        wide.part[p] = reinterpret_cast<i32_register>(_mm256_cvtepi8_epi32(_mm_loadu_si64(from + p * register_lanes)));
+#elif defined(__ARM_NEON)
+    const int8x16_t bytes = vld1q_s8(from);
+    const int16x8_t low = vmovl_s8(vget_low_s8(bytes)), high = vmovl_high_s8(bytes);
+    wide.part[0] = reinterpret_cast<i32_register>(vmovl_s16(vget_low_s16(low)));
+    wide.part[1] = reinterpret_cast<i32_register>(vmovl_high_s16(low));
+    wide.part[2] = reinterpret_cast<i32_register>(vmovl_s16(vget_low_s16(high)));
+    wide.part[3] = reinterpret_cast<i32_register>(vmovl_high_s16(high));
+#else
     for (std::size_t p = 0; p < num_registers; ++p) {
         i8_quarter_register narrow;
         std::memcpy(&narrow, from + p * register_lanes, sizeof narrow);
-        out.part[p] = __builtin_convertvector(__builtin_convertvector(narrow, i32_register), f32_register);
+        wide.part[p] = __builtin_convertvector(narrow, i32_register);
     }
-    return out;
+#endif
+    return to_float(wide);
 }
 TERCET_INLINE void store(float* to, f32x16 value) {
     for (std::size_t p = 0; p < num_registers; ++p) {
@@ -174,6 +192,39 @@ template <class Vector>
 TERCET_INLINE auto sum_lanes(const Vector& a) {
     return fold_lanes(a, [](auto x, auto y) TERCET_LAMBDA { return x + y; });
 }
+#if defined(__AVX512F__)
+// sum_lanes of 4 x 4 vectors into out[v * out_stride + r]. Each addition is one that sum_lanes makes, but the halves of
+// several vectors share a register: 15 additions in place of 64.
+TERCET_INLINE void store_lane_sums(const f32x16 (&sums)[4][4], float* out, std::size_t out_stride) {
+    const auto eights = [](f32_register a, f32_register b) TERCET_LAMBDA {
+        return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
+               __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+    };
+    const auto fours = [](f32_register ab, f32_register cd) TERCET_LAMBDA {
+        return __builtin_shufflevector(ab, cd, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
+               __builtin_shufflevector(ab, cd, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+    };
+    // A row's four vectors have a quarter of the register each from here on.
+    const auto quarters = [&](const f32x16 (&row)[4]) TERCET_LAMBDA {
+        return fours(eights(row[0].part[0], row[1].part[0]), eights(row[2].part[0], row[3].part[0]));
+    };
+    const auto twos = [](f32_register p, f32_register q) TERCET_LAMBDA {
+        return __builtin_shufflevector(p, q, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29) +
+               __builtin_shufflevector(p, q, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+    };
+    const auto ones = [](f32_register p, f32_register q) TERCET_LAMBDA {
+        return __builtin_shufflevector(p, q, 0, 2, 16, 18, 4, 6, 20, 22, 8, 10, 24, 26, 12, 14, 28, 30) +
+               __builtin_shufflevector(p, q, 1, 3, 17, 19, 5, 7, 21, 23, 9, 11, 25, 27, 13, 15, 29, 31);
+    };
+    const f32_register all = ones(twos(quarters(sums[0]), quarters(sums[1])), twos(quarters(sums[2]), quarters(sums[3])));
+    const auto store_quarter = [&](auto quarter, float* to) TERCET_LAMBDA { std::memcpy(to, &quarter, sizeof quarter); };
+    store_quarter(__builtin_shufflevector(all, all, 0, 1, 2, 3), out);
+    store_quarter(__builtin_shufflevector(all, all, 4, 5, 6, 7), out + out_stride);
+    store_quarter(__builtin_shufflevector(all, all, 8, 9, 10, 11), out + 2 * out_stride);
+    store_quarter(__builtin_shufflevector(all, all, 12, 13, 14, 15), out + 3 * out_stride);
+}
+#endif
+
 template <class Vector>
 TERCET_INLINE auto greatest_lane(const Vector& a) {
     return fold_lanes(a, [](auto x, auto y) TERCET_LAMBDA { return x > y ? x : y; });
