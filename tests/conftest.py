@@ -15,7 +15,7 @@ from tercet.errors import ModelNotFoundError
 from tercet.models.config import ModelConfig
 from tiny_models import CHAT_TEMPLATE, GENERATION, TINY_CONFIG, random_masters, tiny_tokenizer_json
 
-pytest_plugins = ["browser", "long_results", "served", "strict_skips", "verified_formats"]
+pytest_plugins = ["browser", "long_results", "served", "slow_first", "strict_skips", "verified_formats"]
 
 # Reproducible in CI, and no deadline, since the machine that runs the tests may be busy with other work.
 settings.register_profile(

@@ -1,6 +1,6 @@
 """The whole test suite again, on lesser instruction sets than this machine has.
 
-./dev test-long tests/long/test_every_instruction_set.py            half an hour on two cores
+./dev test-long tests/long/test_every_instruction_set.py            an hour on two cores
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(3 * 3600)]
 def test_the_whole_suite_passes(isa: str, record_long_result: RecordLongResult) -> None:
     if isa not in available_isas():
         pytest.skip(f"this machine has no {isa}")
+    two_processes = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]  # as ./dev test
     started = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *two_processes, "tests"],
         cwd=ROOT, env={**os.environ, "TERCET_ISA": isa, "HF_HUB_OFFLINE": "1"},
         capture_output=True, text=True,
     )  # fmt: skip
