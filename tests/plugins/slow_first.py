@@ -1,7 +1,7 @@
 """Files that take minutes start first, so that the processes of `./dev test` end together.
 
-pytest-xdist hands out one file after the other, in the order of collection (--no-loadscope-reorder). A file of
-four minutes that comes last keeps one core busy and leaves the other with nothing to do.
+pytest-xdist hands out one file after the other, in the order of collection (--no-loadscope-reorder). A
+file of four minutes that comes last keeps one core busy and leaves the other with nothing to do.
 """
 
 from __future__ import annotations
