@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import http.server
 import logging
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,76 +15,22 @@ pytest.importorskip(
     "opentelemetry.exporter.otlp.proto.http", reason="the package opentelemetry is not installed"
 )
 
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-
+from otlp_collector import Collector, values
 from tercet.errors import ModelNotFoundError, ParameterError
 from tercet.sampling.params import SamplingParams
+from tercet.service.caller_trace import traced_by
 from tercet.service.request import GenerationRequest
 from tercet.service.service import Service
 from tercet.service.telemetry import Telemetry
 
-MESSAGES = {"/v1/traces": ExportTraceServiceRequest, "/v1/metrics": ExportMetricsServiceRequest}
 SECRET = "The dog has a secret"
-
-
-class Collector:
-    """What has come, by path."""
-
-    def __init__(self) -> None:
-        self.heard: dict[str, list[Any]] = {path: [] for path in MESSAGES}
-        heard = self.heard
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                heard[self.path].append(MESSAGES[self.path].FromString(body))
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *words: object) -> None:
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
-
-    @property
-    def spans(self) -> list[Any]:
-        return [
-            span
-            for message in self.heard["/v1/traces"]
-            for resource in message.resource_spans
-            for scope in resource.scope_spans
-            for span in scope.spans
-        ]
-
-    @property
-    def metrics(self) -> dict[str, Any]:
-        return {
-            metric.name: metric
-            for message in self.heard["/v1/metrics"]
-            for resource in message.resource_metrics
-            for scope in resource.scope_metrics
-            for metric in scope.metrics
-        }
 
 
 @pytest.fixture
 def collector() -> Iterator[Collector]:
     made = Collector()
     yield made
-    made.server.shutdown()
-    made.server.server_close()
-
-
-def _values(attributes: Any) -> dict[str, Any]:
-    found = {}
-    for one in attributes:
-        kind = one.value.WhichOneof("value")
-        value = getattr(one.value, kind)
-        found[one.key] = [item.string_value for item in value.values] if kind == "array_value" else value
-    return found
+    made.close()
 
 
 async def _ask(telemetry: Telemetry) -> tuple[Any, Any]:
@@ -108,10 +52,10 @@ def test_a_request_is_a_span_with_its_parts_and_counted(collector: Collector) ->
     telemetry.close()
     by_id = {}
     for span in collector.spans:
-        by_id.setdefault(_values(span.attributes).get("gen_ai.response.id"), []).append(span)
+        by_id.setdefault(values(span.attributes).get("gen_ai.response.id"), []).append(span)
     (whole,) = by_id["req-1"]
     assert whole.name == "text_completion llama-tercet-tiny"
-    told = _values(whole.attributes)
+    told = values(whole.attributes)
     assert told["gen_ai.usage.output_tokens"] == result.generated_tokens == 12
     assert told["gen_ai.usage.input_tokens"] == result.prompt_tokens
     assert told["gen_ai.request.temperature"] == 0.5
@@ -127,14 +71,14 @@ def test_a_request_is_a_span_with_its_parts_and_counted(collector: Collector) ->
         assert spent == pytest.approx(result.metadata["timings"][f"{name}_seconds"], abs=1e-8)
         assert span.trace_id == whole.trace_id
     (sampling,) = parts["decode"].events
-    drawn = _values(sampling.attributes)
+    drawn = values(sampling.attributes)
     assert drawn["tercet.tokens"] == 12
     assert 0 < drawn["tercet.sampling.seconds"] < seconds
     (refused,) = by_id["req-2"]
-    assert _values(refused.attributes)["error.type"] == "model_not_found"
+    assert values(refused.attributes)["error.type"] == "model_not_found"
     assert refused.status.code == 2
     (given_up,) = by_id["req-3"]
-    assert _values(given_up.attributes)["gen_ai.response.finish_reasons"] == ["cancelled"]
+    assert values(given_up.attributes)["gen_ai.response.finish_reasons"] == ["cancelled"]
     assert SECRET not in str(collector.heard)
 
     duration = collector.metrics["gen_ai.server.request.duration"].histogram.data_points
@@ -145,8 +89,41 @@ def test_a_request_is_a_span_with_its_parts_and_counted(collector: Collector) ->
     decoding = result.generation_time_seconds - result.time_to_first_token_seconds
     assert each.sum == pytest.approx(decoding / 11)
     tokens = collector.metrics["gen_ai.client.token.usage"].histogram.data_points
-    sums = {_values(point.attributes)["gen_ai.token.type"]: point.sum for point in tokens}
+    sums = {values(point.attributes)["gen_ai.token.type"]: point.sum for point in tokens}
     assert sums["output"] == 12
+
+
+TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+
+
+@pytest.mark.parametrize(
+    ("traceparent", "joins", "sent"),
+    [
+        (f"00-{TRACE}-{CALLER}-01", True, 3),
+        (f"00-{TRACE}-{CALLER}-00", True, 0),  # the caller does not want this trace recorded
+        (f"00-{'0' * 32}-{CALLER}-01", False, 3),
+        ("whatever", False, 3),
+    ],
+    ids=["sampled", "not sampled", "no trace id", "nonsense"],
+)
+def test_a_span_joins_the_trace_of_its_caller(
+    collector: Collector, traceparent: str, joins: bool, sent: int
+) -> None:
+    async def ask() -> None:
+        with traced_by({"traceparent": traceparent, "tracestate": "vendor=1", "cookie": SECRET}):
+            await _ask(telemetry)
+
+    telemetry = Telemetry(collector.url)
+    asyncio.run(ask())
+    telemetry.close()
+    whole = [span for span in collector.spans if "gen_ai.response.id" in values(span.attributes)]
+    assert len(whole) == sent
+    for span in whole:
+        assert (span.trace_id.hex() == TRACE) is joins
+        assert (span.parent_span_id.hex() == CALLER) is joins
+        assert span.trace_state == ("vendor=1" if joins else "")
+    counted = collector.metrics["gen_ai.server.request.duration"].histogram.data_points
+    assert sum(point.count for point in counted) == 3  # whoever samples traces, figures are whole
 
 
 def test_a_collector_that_is_gone_is_one_warning_and_no_failure(caplog: pytest.LogCaptureFixture) -> None:

@@ -21,6 +21,7 @@ from tercet.server.errors import ApiError, answer_error, error_response, note_er
 from tercet.server.middleware.admission import Admission
 from tercet.server.middleware.audit import Audit
 from tercet.server.middleware.authentication import Authentication
+from tercet.server.middleware.caller_trace import CallerTrace
 from tercet.server.middleware.content import Content
 from tercet.server.middleware.departure import Departure
 from tercet.server.middleware.limits import Limits
@@ -90,6 +91,8 @@ def create_app(
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(RequestValidationError, _answer_validation)
     # The last one added is the outermost.
+    if settings.otlp_endpoint is not None:
+        app.add_middleware(CallerTrace)
     app.add_middleware(Departure)
     app.add_middleware(Upload, settings=settings)
     app.add_middleware(Admission, service=service)

@@ -1,7 +1,8 @@
 """Traces and metrics for collectors of OpenTelemetry, sent by OTLP over HTTP (the extra `otel`).
 
-A request is a span of its own trace, named as the conventions for generative models have it
-(opentelemetry.io/docs/specs/semconv/gen-ai), with a child for each part of its time:
+A request is a span, named as the conventions for generative models have it
+(opentelemetry.io/docs/specs/semconv/gen-ai), in the trace of its caller if that named one
+(`tercet.service.caller_trace`) or else in one of its own, with a child for each part of its time:
 
     chat llama-tercet-tiny          model, sampling parameters, tokens, how it ended; request id as in the log
         preparation                 template, tokens, grammar
@@ -21,10 +22,12 @@ import time
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 from tercet.engine.async_engine import TokenEvent
 from tercet.environment import optional_import
 from tercet.errors import ParameterError
+from tercet.service.caller_trace import caller_trace
 from tercet.service.generation import Generation
 from tercet.service.observation import failure_kind
 from tercet.service.request import GenerationRequest
@@ -65,6 +68,8 @@ class Telemetry:
         reading = optional_import("opentelemetry.sdk.metrics.export", EXTRA)
         sums = optional_import("opentelemetry.exporter.otlp.proto.http.metric_exporter", EXTRA)
         resources = optional_import("opentelemetry.sdk.resources", EXTRA)
+        self._headers = optional_import("opentelemetry.trace.propagation.tracecontext", EXTRA)
+        self._parents: WeakKeyDictionary[Generation, Any] = WeakKeyDictionary()
         _hear_once()
         address = endpoint.rstrip("/")
         resource = resources.Resource.create({"service.name": PROVIDER, "service.version": version("tercet")})
@@ -105,6 +110,7 @@ class Telemetry:
         name = f"{about['gen_ai.operation.name']} {generation.model}"
         span = self._tracer.start_span(
             name,
+            self._parents.pop(generation, None),
             kind=self._trace.SpanKind.SERVER,
             start_time=begin,
             attributes={
@@ -130,13 +136,17 @@ class Telemetry:
         about = {**_about(model, request), "error.type": failure_kind(error)}
         name = f"{about['gen_ai.operation.name']} {model}".strip()
         attributes = {**about, **_asked(request), "gen_ai.response.id": request.id}
-        span = self._tracer.start_span(name, kind=self._trace.SpanKind.SERVER, attributes=attributes)
+        span = self._tracer.start_span(
+            name, self._parent(), kind=self._trace.SpanKind.SERVER, attributes=attributes
+        )
         span.set_status(self._trace.StatusCode.ERROR)
         span.end()
         self._duration.record(0.0, about)
 
     def submitted(self, generation: Generation) -> None:
-        """The span is made at its end, when all of it is known."""
+        """Keep whose trace it is in; the span is made at its end, when all of it is known."""
+        if (parent := self._parent()) is not None:
+            self._parents[generation] = parent
 
     def received(self, generation: Generation, event: TokenEvent, seconds: float) -> None:
         """Pieces are not told of."""
@@ -155,6 +165,11 @@ class Telemetry:
         """Send what waits, and no more; takes a few seconds where nobody answers."""
         self._tracing.shutdown()
         self._metering.shutdown()
+
+    def _parent(self) -> Any:
+        """The caller's span, of another program; None if it named none. Headers that say nothing are none."""
+        headers = caller_trace()
+        return headers and self._headers.TraceContextTextMapPropagator().extract(headers)
 
     def _parts(self, span: Any, begin: int, metadata: Any, tokens: int) -> None:
         """The children: one for each part of the time that is known."""

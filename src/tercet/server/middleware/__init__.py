@@ -9,4 +9,5 @@ content         the content policy of his
 admission       503 while nobody is there to do the work
 upload          body length, time and encoding; the body in one piece
 departure       a client that goes away ends the work for it
+caller_trace    the trace of the caller, where a collector hears of requests
 """
