@@ -7,8 +7,6 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from audited import Audited
 from program import tercet
 from tercet.security.audit_chain import FIRST, seal
@@ -27,13 +25,6 @@ HOSTILE = (
     "é\ufeff\U0001f480",
 )
 JSON_BODY = json.dumps({"prompt": "Once", "max_tokens": 2}).encode()
-
-
-@pytest.fixture(scope="module")
-def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Audited]:
-    audited = Audited(tmp_path_factory.mktemp("hostile"), "--drain", "0")
-    yield audited
-    audited.stop()
 
 
 def send(audited: Audited, *lines: bytes, body: bytes = b"") -> bytes:
@@ -64,13 +55,17 @@ def hostile_requests() -> Iterator[tuple[tuple[bytes, ...], bytes]]:
             yield (post, host, kind), json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
-def test_whatever_is_sent_a_line_of_the_logs_is_one_object(audited: Audited) -> None:
+def test_whatever_is_sent_a_line_of_the_logs_is_one_object(tmp_path: Path) -> None:
+    audited = Audited(tmp_path, "--drain", "0")
     statuses = set()
-    for lines, body in hostile_requests():
-        answer = send(audited, *lines, body=body)
-        head = answer.partition(b"\r\n\r\n")[0]
-        statuses.add(answer.split(b" ")[1])
-        assert not any(word in head for word in (b"forged", b"level:")), head
+    try:
+        for lines, body in hostile_requests():
+            answer = send(audited, *lines, body=body)
+            head = answer.partition(b"\r\n\r\n")[0]
+            statuses.add(answer.split(b" ")[1])
+            assert not any(word in head for word in (b"forged", b"level:")), head
+    finally:
+        audited.stop()  # a line follows the last byte of its answer: now all are written
     assert (
         {b"200", b"400", b"401", b"404"}
         <= statuses
@@ -91,7 +86,7 @@ def test_whatever_is_sent_a_line_of_the_logs_is_one_object(audited: Audited) -> 
     # Nobody has made a line of their own: each is of a kind that we write, in the audit log with our hash.
     assert {json.loads(line)["level"] for line in lines_of_log} <= {"debug", "info", "warning"}
     assert {event["kind"] for event in audited.events()} <= {
-        *("audit.opened", "server.started", "request.processed", "request.blocked"),
+        *("audit.opened", "server.started", "request.processed", "request.blocked", "server.stopped"),
     }
     for event in audited.events():
         for value in (event["caller"], *event["fields"].values()):
