@@ -41,8 +41,8 @@ async def _profiled() -> tuple[dict[str, object], int]:
     engine = AsyncEngine(llm.engine)
     await engine.start()
     try:
-        asked = asyncio.ensure_future(profile({"tiny": engine}, 0.3))
-        await asyncio.sleep(0.1)
+        asked = asyncio.ensure_future(profile({"tiny": engine}, 1.5))  # 20 tokens fit into it on any machine
+        await asyncio.sleep(0.01)
         with pytest.raises(OverloadedError, match="another profile runs"):
             await profile({}, 0.1)
         params = SamplingParams(temperature=0, max_tokens=20, ignore_eos=True)
